@@ -1,0 +1,122 @@
+"""
+Writes the workload into the input topics: as fast as it goes, or at an offered rate.
+
+A record's partition is murmur2 of its key, as the contract says.
+"""
+
+import time
+from array import array
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from streams.bench.child import Child, Parent, counter
+from streams.bench.workload import Record, make
+from streams.errors import CommandError
+
+FLUSH_TIMEOUT_S: Final = 60.0
+NAP_S: Final = 0.001  # how precisely a rate is kept
+_POLL_EVERY_RECORDS: Final = 1_000
+
+
+def preload(
+    bootstrap: str, prefix: str, records: Sequence[Record], say: Callable[[int], None]
+) -> None:
+    """Write *records* and return when Kafka has them; *say* is told how many are on their way."""
+    producer = _producer(bootstrap, linger_ms=20)
+    for number, record in enumerate(records):
+        _produce(producer, prefix, record)
+        if number % _POLL_EVERY_RECORDS == 0:
+            producer.poll(0)
+            say(number)
+    _flush(producer)
+    say(len(records))
+
+
+class PacedProducer(Child):
+    """A process that offers the first *records* records of a workload at *rate* per second."""
+
+    def __init__(self, bootstrap: str, prefix: str, records: int, seed: int, rate: float) -> None:
+        self._sent = counter()
+        super().__init__(
+            "offer records", _offer, bootstrap, prefix, records, seed, rate, self._sent
+        )
+
+    @property
+    def sent(self) -> int:
+        """How many records have been offered."""
+        return int(self._sent.value)
+
+    def finish(self) -> "array[int]":
+        """Return when each record was sent, in nanoseconds since 1970."""
+        sent_ns: array[int] = self.receive(FLUSH_TIMEOUT_S)
+        return sent_ns
+
+
+def _offer(
+    bootstrap: str,
+    prefix: str,
+    records: int,
+    seed: int,
+    rate: float,
+    sent: Any,
+    parent: Parent,
+) -> None:
+    workload = make(records, seed)
+    producer = _producer(bootstrap, linger_ms=0)
+    producer.list_topics(f"{prefix}content", FLUSH_TIMEOUT_S)
+    parent.tell("ready")
+    parent.wait()
+    sent_ns = array("q")
+    begun_s = time.monotonic()
+    for number, record in enumerate(workload):
+        due_s = begun_s + number / rate
+        while (left_s := due_s - time.monotonic()) > 0:
+            producer.poll(0)
+            time.sleep(min(left_s, NAP_S))
+        sent_ns.append(time.time_ns())
+        _produce(producer, prefix, record)
+        sent.value = number + 1
+        if number % _POLL_EVERY_RECORDS == 0:
+            producer.poll(0)
+            if parent.gone:
+                return
+    _flush(producer)
+    parent.tell(sent_ns)
+
+
+def _producer(bootstrap: str, linger_ms: int) -> Producer:
+    return Producer(
+        {
+            "bootstrap.servers": bootstrap,
+            "partitioner": "murmur2_random",
+            "enable.idempotence": True,
+            "linger.ms": linger_ms,
+            "queue.buffering.max.messages": 1_000_000,
+            "log_level": 3,  # errors: a fresh Kafka's first answers are warned about otherwise
+            "on_delivery": _on_delivery,
+        }
+    )
+
+
+def _on_delivery(error: KafkaError | None, _message: object) -> None:
+    if error is not None:
+        raise KafkaException(error)
+
+
+def _produce(producer: Producer, prefix: str, record: Record) -> None:
+    while True:
+        try:
+            producer.produce(f"{prefix}{record.topic}", record.value, record.key)
+        except BufferError:
+            producer.poll(0.1)
+        else:
+            return
+
+
+def _flush(producer: Producer) -> None:
+    left = producer.flush(FLUSH_TIMEOUT_S)
+    if left:
+        message = f"{left} input records could not be delivered within {FLUSH_TIMEOUT_S:.0f} s"
+        raise CommandError(message)

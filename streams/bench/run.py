@@ -1,0 +1,122 @@
+"""
+What both kinds of run share: fresh topics, what a system has committed, the final comparison.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from confluent_kafka import Consumer, TopicPartition
+
+import topics
+from streams.bench.systems import Place, System
+from streams.bench.watch import Seen, Watcher
+from streams.bench.workload import Allowed
+from streams.errors import CommandError
+from streams.kafka import admin
+from streams.settings import Settings
+
+START_TIMEOUT_S: Final = 120.0  # until a system's first output
+STALL_TIMEOUT_S: Final = 60.0  # without any output while there is work to do
+QUIET_S: Final = 1.5  # without any output when all is committed: the system has ended its work
+ANSWER_TIMEOUT_S: Final = 10.0
+SHOWN_DIFFERENCES: Final = 5
+
+Say = Callable[[str], None]  # shows progress to people
+
+
+class Committed(NamedTuple):
+    """Input records a system's group has committed, and how many there are."""
+
+    done: int
+    all: int
+
+
+class Offsets:
+    """Asks Kafka how far the consumer group of a system has got, without joining it."""
+
+    def __init__(self, place: Place, group: str) -> None:
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": place.bootstrap,
+                "group.id": group,
+                "enable.auto.commit": False,
+                # Else the answer waits for transactions that are under way.
+                "isolation.level": "read_uncommitted",
+            }
+        )
+        self._partitions = [
+            TopicPartition(f"{place.prefix}{name}", number)
+            for name in topics.names("input")
+            for number in range(place.partitions)
+        ]
+
+    def committed(self) -> Committed:
+        """Return how far the group has got."""
+        found = self._consumer.committed(self._partitions, ANSWER_TIMEOUT_S)
+        ends = [
+            self._consumer.get_watermark_offsets(each, ANSWER_TIMEOUT_S)[1]
+            for each in self._partitions
+        ]
+        return Committed(sum(max(each.offset, 0) for each in found), sum(ends))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._consumer.close()
+
+
+@contextmanager
+def fresh_place(bootstrap: str, partitions: int, folder: Path, label: str) -> Iterator[Place]:
+    """Make topics under a prefix of their own, and delete them afterwards."""
+    prefix = f"bench-{uuid.uuid4().hex[:8]}-{label}."
+    settings = Settings(bootstrap=bootstrap, topic_prefix=prefix)
+    client = admin.connect(settings)
+    own_folder = folder / prefix
+    own_folder.mkdir(parents=True)
+    admin.apply(client, settings, partitions)
+    try:
+        yield Place(bootstrap, prefix, partitions, own_folder)
+    finally:
+        found = client.list_topics(timeout=ANSWER_TIMEOUT_S).topics
+        left = [name for name in found if name.startswith(prefix)]
+        for future in client.delete_topics(left).values():
+            future.exception(ANSWER_TIMEOUT_S)
+
+
+def wait_for_answers(system: System, watcher: Watcher, wanted: int, timeout_s: float) -> None:
+    """Wait until *wanted* content ids are answered, or just anything if it is 0."""
+    deadline_s = time.monotonic() + timeout_s
+    while watcher.answered < wanted or not watcher.first_ns:
+        system.check()
+        if time.monotonic() > deadline_s:
+            message = (
+                f"{system.name} has answered {watcher.answered} of {wanted or 'any'} records "
+                f"after {timeout_s:.0f} s; {system.log_end()}"
+            )
+            raise CommandError(message)
+        time.sleep(0.01)
+
+
+def is_quiet(watcher: Watcher) -> bool:
+    """Whether no output has come for a while."""
+    return time.time_ns() - watcher.last_ns > QUIET_S * 1e9
+
+
+def differences(seen: Seen, allowed: Allowed) -> list[str]:
+    """Return how what stands in the outputs differs from what is *allowed*, a line each."""
+    found = []
+    for name, stands, wanted in (
+        ("training-content", seen.items, allowed.items),
+        ("training-users", seen.products, allowed.products),
+    ):
+        for what, keys in (
+            ("allowed, but must not be", stands - wanted),
+            ("not allowed, but must be", wanted - stands),
+        ):
+            if keys:
+                some = ", ".join(sorted(keys)[:SHOWN_DIFFERENCES])
+                found.append(f"{name}: {len(keys)} {what}: {some}")
+    return found

@@ -1,0 +1,179 @@
+"""
+The systems under measurement: a process each, its processor time and its memory.
+
+Ours is `objections worker`; the other is the Faust app of the source tree.  Each runs in a session
+of its own, so that a terminal's Ctrl-C reaches the measuring first, with a watcher that ends it
+when we are gone in whatever way.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Final, NamedTuple, Self
+
+import psutil
+
+from streams.errors import CommandError, UsageProblem
+
+NAMES: Final = ("ours", "faust")
+STOP_TIMEOUT_S: Final = 15.0
+_LOG_TAIL_LINES: Final = 15
+_ROOT: Final = Path(__file__).parents[2]
+_PEERS: Final = _ROOT / "tests" / "bench" / "peers"
+_OBJECTIONS: Final = "from streams.commands import main; main()"
+
+# They change decisions or topics: what is expected would not hold.
+_NOT_PASSED_ON: Final = ("OBJECTIONS_CLOCK_OFFSET_S", "OBJECTIONS_POLICY", "OBJECTIONS_STORES")
+
+# Ends the process ($0) once our end of the pipe is closed, unless told that all is done.
+_WATCHER: Final = 'read -r word; [ "$word" = done ] || kill -9 "$0"'
+
+
+class Usage(NamedTuple):
+    """What a system's own processes have used: user and system time, and memory now."""
+
+    cpu_s: float
+    resident_bytes: int
+
+
+class Place(NamedTuple):
+    """Where a run takes place: on which Kafka, under which topic prefix, in which folder."""
+
+    bootstrap: str
+    prefix: str
+    partitions: int
+    folder: Path
+
+
+class System:
+    """One system running at *place*; `with System("ours", place) as system:` starts and ends it."""
+
+    def __init__(self, name: str, place: Place) -> None:
+        self.name = name
+        self.group = f"{place.prefix}{'objections' if name == 'ours' else 'peer'}"
+        self._place = place
+        self._log_path = place.folder / f"{name}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._watcher: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        command, environ, folder = (_ours if self.name == "ours" else _faust)(self._place)
+        with self._log_path.open("wb") as log:
+            self._process = subprocess.Popen(
+                command,
+                env=environ,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._watcher = subprocess.Popen(
+            ["sh", "-c", _WATCHER, str(self._process.pid)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            pass  # Measured already: how it ends does not matter here.
+        finally:
+            self._process.kill()
+            self._process.wait()
+            assert self._watcher is not None
+            self._watcher.communicate(b"done\n")
+
+    def check(self) -> None:
+        """Raise CommandError, with the end of its log, when the system has ended by itself."""
+        assert self._process is not None
+        status = self._process.poll()
+        if status is not None:
+            message = f"{self.name} ended by itself with status {status}; {self.log_end()}"
+            raise CommandError(message)
+
+    def log_end(self) -> str:
+        """Return the last lines the system said, for people."""
+        lines = self._log_path.read_text(encoding="utf-8", errors="replace").splitlines()
+        tail = "\n".join(f"  {line}" for line in lines[-_LOG_TAIL_LINES:]) or "  (empty)"
+        return f"the end of {self._log_path}:\n{tail}"
+
+    def usage(self) -> Usage:
+        """Return what the system has used since its start, processes of its own included."""
+        assert self._process is not None
+        cpu_s, resident_bytes = 0.0, 0
+        try:
+            root = psutil.Process(self._process.pid)
+            for process in [root, *root.children(recursive=True)]:
+                times = process.cpu_times()
+                cpu_s += times.user + times.system
+                resident_bytes += process.memory_info().rss
+        except psutil.NoSuchProcess:
+            self.check()
+        return Usage(cpu_s, resident_bytes)
+
+
+def check_available(names: tuple[str, ...]) -> None:
+    """Raise UsageProblem where a system of *names* cannot be run here."""
+    unknown = [name for name in names if name not in NAMES]
+    if unknown or not names:
+        message = f"--peers holds {', '.join(unknown) or 'nothing'}, expected some of " + ", ".join(
+            NAMES
+        )
+        raise UsageProblem(message)
+    if "faust" in names and not (_PEERS / "faust_app.py").is_file():
+        message = (
+            f"the Faust app to compare with is not installed: {_PEERS / 'faust_app.py'} does not "
+            "exist. It comes with the source tree; run from there, or give --peers ours."
+        )
+        raise UsageProblem(message)
+
+
+def _ours(place: Place) -> tuple[list[str], dict[str, str], Path]:
+    """Return command, environment and folder; variables that tune a worker are passed on."""
+    passed_on = {name: value for name, value in os.environ.items() if name not in _NOT_PASSED_ON}
+    environ = passed_on | {
+        "OBJECTIONS_BOOTSTRAP": place.bootstrap,
+        "OBJECTIONS_TOPIC_PREFIX": place.prefix,
+        "OBJECTIONS_GROUP": f"{place.prefix}objections",
+        "OBJECTIONS_STATE_DIR": str(place.folder / "state"),
+        "OBJECTIONS_HTTP": "127.0.0.1:0",
+        "PYTHONPATH": _python_path(os.environ),
+    }
+    return [sys.executable, "-c", _OBJECTIONS, "worker"], environ, place.folder
+
+
+def _faust(place: Place) -> tuple[list[str], dict[str, str], Path]:
+    environ = dict(os.environ) | {
+        "PEER_BOOTSTRAP": place.bootstrap,
+        "PEER_PREFIX": place.prefix,
+        "PEER_PARTITIONS": str(place.partitions),
+        "PYTHONPATH": _python_path(os.environ),
+    }
+    command = [sys.executable, "-m", "faust", "-A", "faust_app"]
+    return (
+        [*command, f"--datadir={place.folder / 'faust'}", "worker", "-l", "info"],
+        environ,
+        _PEERS,
+    )
+
+
+def _python_path(environ: Mapping[str, str]) -> str:
+    """Return a search path on which the package measured is the one that measures."""
+    given = environ.get("PYTHONPATH")
+    return f"{_ROOT}{os.pathsep}{given}" if given else str(_ROOT)

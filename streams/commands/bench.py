@@ -1,0 +1,280 @@
+"""`objections bench throughput|latency`: this service and a Faust app, in one run on one Kafka."""
+
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from streams.commands.common import bootstrap_option, read_settings
+from streams.errors import CheckFailed, UsageProblem
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Rates(click.ParamType):
+    """Events per second, several separated by commas."""
+
+    name = "rates"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            rates = tuple(float(text) for text in str(value).split(","))
+        except ValueError:
+            rates = ()
+        if not rates or min(rates) <= 0:
+            self.fail(f"{value!r}, expected events per second as in 200,2000", param, ctx)
+        return rates
+
+
+@click.group()
+def bench() -> None:
+    """
+    Measure throughput and latency, beside a Faust app that does the same job.
+
+    Both run one after the other on one Kafka, which is started for it unless --bootstrap names
+    one; its topics are made under prefixes of their own and deleted afterwards.  What both allow in
+    the end must be what the pure core computes from the input: exit status 1 if it is not.
+    """
+
+
+def _shared_options(command: Command) -> Command:
+    for option in (
+        click.option(
+            "--json",
+            "json_path",
+            type=click.Path(dir_okay=False, path_type=Path),
+            help="Write every run, the medians and the ratios to this file.",
+        ),
+        click.option("--seed", default=1, show_default=True, help="Of the input made up."),
+        click.option(
+            "--peers",
+            default="ours,faust",
+            show_default=True,
+            help="Which systems to run; faust needs the source tree.",
+        ),
+        click.option("--partitions", type=click.IntRange(1, 256), default=4, show_default=True),
+        bootstrap_option,
+    ):
+        command = option(command)
+    return command
+
+
+def _repeats_option(default: int) -> Callable[[Command], Command]:
+    return click.option(
+        "--repeats",
+        type=click.IntRange(min=1),
+        default=default,
+        show_default=True,
+        help="Runs of each system, in turn.",
+    )
+
+
+@bench.command()
+@click.option(
+    "--records",
+    type=click.IntRange(min=100),
+    default=100_000,
+    show_default=True,
+    help="Input records of a run.",
+)
+@click.option(
+    "--peer-records",
+    type=click.IntRange(min=100),
+    help="Input records for peers other than ours: the first so many of the same input, where a "
+    "slow peer would take long.  [default: as --records]",
+)
+@_repeats_option(3)
+@_shared_options
+def throughput(
+    bootstrap: str | None,
+    records: int,
+    peer_records: int | None,
+    repeats: int,
+    partitions: int,
+    peers: str,
+    seed: int,
+    json_path: Path | None,
+) -> None:
+    """Work off a full input as fast as it goes: events/s, CPU per event, memory."""
+    from streams.bench import report
+    from streams.bench.run import fresh_place
+    from streams.bench.throughput import measure
+    from streams.bench.workload import expected, make
+
+    names = _names(peers)
+    inputs = {}
+    for name in names:
+        count = records if name == "ours" else peer_records or records
+        workload = make(count, seed)
+        inputs[name] = (workload, expected(workload, int(time.time() * 1000)))
+    runs = []
+    with _kafka(bootstrap) as (address, folder), _progress() as say:
+        for repeat in range(repeats):
+            for name in names:
+                label = f"{name}-{repeat + 1}"
+                with fresh_place(address, partitions, folder, label) as place:
+                    run = measure(name, place, *inputs[name], _of(say, repeat, repeats))
+                runs.append(run)
+                say("", f"{label}: {run.events_per_s:,.0f} events/s")
+    options = {
+        "records": records,
+        "peer_records": peer_records or records,
+        "repeats": repeats,
+        "partitions": partitions,
+        "peers": names,
+        "seed": seed,
+        "bootstrap": bootstrap,
+    }
+    _print(report.throughput_table(runs), json_path, report.as_json("throughput", options, runs))
+    _check({f"{run.system}": run.differences for run in runs})
+
+
+@bench.command()
+@click.option(
+    "--rates",
+    type=Rates(),
+    default="200,2000",
+    show_default=True,
+    help="Events offered per second, one run for each.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=1),
+    default=20.0,
+    show_default=True,
+    help="How long each rate is offered, warm-up included.",
+)
+@click.option(
+    "--warmup",
+    type=click.FloatRange(min=0),
+    default=5.0,
+    show_default=True,
+    help="Seconds at the beginning whose records are not measured.",
+)
+@_repeats_option(1)
+@_shared_options
+def latency(
+    bootstrap: str | None,
+    rates: tuple[float, ...],
+    seconds: float,
+    warmup: float,
+    repeats: int,
+    partitions: int,
+    peers: str,
+    seed: int,
+    json_path: Path | None,
+) -> None:
+    """Offer records at fixed rates: how long each waits for its answer, p50, p99, worst."""
+    from streams.bench import report
+    from streams.bench.latency import Load, measure
+    from streams.bench.run import fresh_place
+    from streams.bench.workload import expected, make
+
+    names = _names(peers)
+    if warmup >= seconds:
+        message = f"--warmup is {warmup:g} s, expected less than --seconds ({seconds:g} s)."
+        raise UsageProblem(message)
+    runs = []
+    with _kafka(bootstrap) as (address, folder), _progress() as say:
+        for rate in rates:
+            workload = make(max(int(rate * seconds), 2), seed)
+            allowed = expected(workload, int(time.time() * 1000))
+            load = Load(workload, seed, rate, warmup)
+            for repeat in range(repeats):
+                for name in names:
+                    label = f"{name}-{rate:g}-{repeat + 1}"
+                    with fresh_place(address, partitions, folder, label) as place:
+                        run = measure(name, place, load, allowed, _of(say, repeat, repeats))
+                    runs.append(run)
+                    p99_ms = run.answers.p99_ms
+                    shown = "-" if p99_ms is None else f"{p99_ms:,.1f} ms"
+                    say("", f"{name} at {rate:,.0f}/s: p99 {shown}")
+    options = {
+        "rates": rates,
+        "seconds": seconds,
+        "warmup_s": warmup,
+        "repeats": repeats,
+        "partitions": partitions,
+        "peers": names,
+        "seed": seed,
+        "bootstrap": bootstrap,
+    }
+    _print(report.latency_table(runs), json_path, report.as_json("latency", options, runs))
+    _check({f"{run.system} at {run.rate:g}/s": run.differences for run in runs})
+
+
+def _names(peers: str) -> tuple[str, ...]:
+    from streams.bench.systems import check_available
+
+    names = tuple(dict.fromkeys(name.strip() for name in peers.split(",") if name.strip()))
+    check_available(names)
+    return names
+
+
+@contextmanager
+def _kafka(bootstrap: str | None) -> Iterator[tuple[str, Path]]:
+    """Return a Kafka's address and a folder; what is started and made ends with it."""
+    from streams.kafka.local import LocalKafka
+
+    # A terminal's Ctrl-C and a supervisor's SIGTERM mean the same: stop everything.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with tempfile.TemporaryDirectory(
+        prefix="objections-bench-", ignore_cleanup_errors=True
+    ) as name:
+        folder = Path(name)
+        if bootstrap is not None:
+            yield read_settings(bootstrap).bootstrap, folder
+            return
+        with LocalKafka(folder / "kafka", c1_only=False) as kafka:
+            yield kafka.bootstrap, folder
+
+
+Say = Callable[[str, str], None]
+
+
+@contextmanager
+def _progress() -> Iterator[Say]:
+    """Show a passing line, where there is a terminal, and lines that stay."""
+    shows = sys.stderr.isatty()
+
+    def say(passing: str, stays: str = "") -> None:
+        if shows:
+            click.echo(f"\r\x1b[K{passing}", nl=False, err=True)
+        if stays:
+            click.echo(stays, err=True)
+
+    try:
+        yield say
+    finally:
+        say("")
+
+
+def _of(say: Say, repeat: int, repeats: int) -> Callable[[str], None]:
+    return lambda text: say(f"{repeat + 1}/{repeats} {text}", "")
+
+
+def _print(lines: list[str], json_path: Path | None, content: dict[str, Any]) -> None:
+    for line in lines:
+        click.echo(line)
+    if json_path is not None:
+        encoded = msgspec.json.format(msgspec.json.encode(content), indent=2)
+        json_path.write_bytes(encoded + b"\n")
+
+
+def _check(differences: dict[str, tuple[str, ...]]) -> None:
+    found = [f"{name}: {line}" for name, lines in differences.items() for line in lines]
+    if found:
+        message = "\n".join(["what stands in the end differs from what the input says:", *found])
+        raise CheckFailed(message)
+    click.echo("What all of them allow in the end is what the pure core computes from the input.")

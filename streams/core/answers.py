@@ -1,0 +1,215 @@
+"""
+What a cycle changed -> the outputs it owes: decisions, purges, grants, fan-outs.
+
+Purges go before grants, and a user's `training-users` record before the items it unlocks.
+Source: contract.md, "Output records"; design.md, "Fan-out".
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Protocol
+
+from streams.core.fanout import Answer, Job, begin, may_differ, next_phase, slice_answers
+from streams.core.fold import Fold, ItemChange, Origin, UserChange, UserRow
+from streams.core.item import Item
+from streams.core.outputs import REVISION_MAX, Output, Writer
+from streams.core.reasons import PRODUCTS
+from streams.core.verdict import Decision, item_reasons
+
+
+class KnownItems(Protocol):
+    """A partition's items and fan-outs as they were before the cycle."""
+
+    jobs: dict[str, Job]
+
+    def items_of(self, user_id: str, after: bytes = b"") -> Iterator[tuple[bytes, Item]]:
+        """Yield a user's items behind content id *after*, ordered by its bytes."""
+
+
+class Answers:
+    """
+    The outputs of one cycle of one partition, and the rows that follow from answering.
+
+    jobs: fan-outs begun, moved on or (None) done.
+    forgotten: items that leave the state with their account, by user.
+    """
+
+    def __init__(self, writer: Writer, known: KnownItems, dead_letter_prefix: str) -> None:
+        self.jobs: dict[str, Job | None] = {}
+        self.forgotten: dict[str, list[Answer]] = {}
+        self._writer = writer
+        self._known = known
+        self._prefix = dead_letter_prefix
+        self._decisions: list[Output] = []
+        self._user_purges: list[Output] = []
+        self._purges: list[Output] = []
+        self._user_grants: list[Output] = []
+        self._grants: list[Output] = []
+
+    def outputs(self) -> list[Output]:
+        """Return what is owed, in the order in which it is to be written."""
+        return [
+            *self._decisions,
+            *self._user_purges,
+            *self._purges,
+            *self._user_grants,
+            *self._grants,
+        ]
+
+    def add_fold(self, fold: Fold, inline_items: int) -> None:
+        """Answer all that *fold* changed; fan-outs of more than *inline_items* become jobs."""
+        for user_id, change in fold.users.items():
+            self._add_user(user_id, change)
+            if needs_fanout(change):
+                self._fan_out(user_id, change, fold.items, inline_items)
+        for user_id, origin in fold.answer_anew.items():
+            row = fold.users[user_id].after
+            self.jobs[user_id] = Job(
+                row.decision, (), (), origin.topic, origin.received_ms, origin.traceparent
+            )
+        for item_change in fold.items.values():
+            self._add_item(item_change, fold.users[item_change.user_id].after)
+
+    def work_off(
+        self, user_id: str, job: Job, row: UserRow, limit: int, answered: Iterable[str]
+    ) -> int:
+        """
+        Answer up to *limit* of the next items of *job*; return how many were looked at.
+
+        answered: content ids that this cycle has answered already.
+        """
+        found = list(islice(self._known.items_of(user_id, job.cursor), limit))
+        answers, then = slice_answers(job, found, row.user, self._prefix)
+        origin = Origin(job.topic, -1, -1, job.received_ms, None, job.traceparent)
+        done_here = {content_id.encode() for content_id in answered}
+        for answer in answers:
+            done = answer.content_id in done_here
+            self._add_answer(user_id, answer, row, origin, done=done, forget=job.forget)
+        self.jobs[user_id] = then if len(found) == limit else next_phase(then)
+        return len(found)
+
+    def _add_user(self, user_id: str, change: UserChange) -> None:
+        row, origin = change.after, change.origin
+        if change.publish:
+            self._decisions.append(self._writer.eligibility(user_id, row, origin))
+        if change.before is not None and change.before.decision is row.decision:
+            return
+        for index, product in enumerate(PRODUCTS):
+            stood = change.before is not None and change.before.decision.reasons[index] == 0
+            allowed = row.decision.reasons[index] == 0
+            if stood != allowed:
+                output = self._writer.training_user(
+                    user_id, product, row.epoch, origin, allowed=allowed
+                )
+                (self._user_grants if allowed else self._user_purges).append(output)
+
+    def _fan_out(
+        self,
+        user_id: str,
+        change: UserChange,
+        touched: Mapping[tuple[str, str], ItemChange],
+        inline_items: int,
+    ) -> None:
+        assert change.before is not None
+        running = self._known.jobs.get(user_id)
+        old, row, origin = change.before.decision, change.after, change.origin
+        job = begin(
+            old,
+            row.decision,
+            running,
+            origin.topic,
+            origin.received_ms,
+            origin.traceparent,
+            forget=row.user.deleted,
+        )
+        if running is None:
+            found = list(islice(self._known.items_of(user_id), inline_items + 1))
+            if len(found) <= inline_items:
+                self._answer_inline(user_id, job, found, row, origin, touched)
+                return
+        self.jobs[user_id] = job
+
+    def _answer_inline(
+        self,
+        user_id: str,
+        job: Job,
+        found: list[tuple[bytes, Item]],
+        row: UserRow,
+        origin: Origin,
+        touched: Mapping[tuple[str, str], ItemChange],
+    ) -> None:
+        phase: Job | None = job
+        while phase is not None:
+            answers, walked = slice_answers(phase, found, row.user, self._prefix)
+            for answer in answers:
+                done = (user_id, answer.content_id.decode()) in touched
+                self._add_answer(user_id, answer, row, origin, done=done, forget=job.forget)
+            phase = next_phase(walked)
+
+    def _add_answer(
+        self,
+        user_id: str,
+        answer: Answer,
+        row: UserRow,
+        origin: Origin,
+        *,
+        done: bool,
+        forget: bool,
+    ) -> None:
+        """Write an answer, unless it is *done* already; remember what is to be forgotten."""
+        if answer.differs and not done:
+            content_id = answer.content_id.decode()
+            self._write(user_id, content_id, answer.item, row, origin, allowed=answer.allowed)
+        if forget:
+            self.forgotten.setdefault(user_id, []).append(answer)
+
+    def _add_item(self, change: ItemChange, row: UserRow) -> None:
+        item = change.after
+        allowed = item is not None and self._allows(row.decision, item, row)
+        if item is None or not allowed:
+            revision = 0 if item is None else item.revision
+            self._purge(change.user_id, change.content_id, revision, row, change.origin)
+            return
+        self._grants.append(
+            self._writer.content_allowed(
+                change.user_id, change.content_id, item, change.record, row.epoch, change.origin
+            )
+        )
+
+    def _write(
+        self,
+        user_id: str,
+        content_id: str,
+        item: Item,
+        row: UserRow,
+        origin: Origin,
+        *,
+        allowed: bool,
+    ) -> None:
+        if not allowed:
+            self._purge(user_id, content_id, item.revision, row, origin)
+            return
+        self._grants.append(
+            self._writer.content_allowed(user_id, content_id, item, None, row.epoch, origin)
+        )
+
+    def _purge(
+        self, user_id: str, content_id: str, revision: int, row: UserRow, origin: Origin
+    ) -> None:
+        revision = REVISION_MAX if row.user.deleted else max(revision, 0)
+        self._purges.append(
+            self._writer.content_purged(user_id, content_id, revision, row.epoch, origin)
+        )
+
+    def _allows(self, decision: Decision, item: Item, row: UserRow) -> bool:
+        return item_reasons(item, row.user, decision, self._prefix) == 0
+
+
+def needs_fanout(change: UserChange) -> bool:
+    """Whether *change* is one after which items of the user may need another answer."""
+    before, row = change.before, change.after
+    if before is None or before.decision == row.decision:
+        return False
+    if row.user.deleted and not before.user.deleted:
+        return True
+    return may_differ(before.decision, row.decision)

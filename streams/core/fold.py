@@ -1,0 +1,333 @@
+"""
+Records -> changed users and items: the fold of one cycle over one partition.
+
+A `Fold` collects what a cycle changes; it reads what was known before through a `Known`, which
+the shell implements over the state.  It decides after every record, so that epochs do not
+depend on how records were batched; only the last decision on a user is published.
+Source: contract.md, "Decisions" and "Output records".
+"""
+
+from typing import Final, Protocol
+
+from msgspec import Struct
+
+from streams.core import item as items
+from streams.core import user as users
+from streams.core.decode import ItemFacts, UserFacts
+from streams.core.item import NO_REVISION, UNKNOWN_ITEM, Item
+from streams.core.policy import Policy
+from streams.core.records import ContentRecord
+from streams.core.user import NOBODY, User
+from streams.core.verdict import Decision, decide, is_unreadable, without_grants
+
+
+class Cause(Struct, frozen=True, array_like=True, gc=False):
+    """The input record (its topic's full name) that led to a decision; id where it has one."""
+
+    topic: str
+    partition: int
+    offset: int
+    id: str | None = None
+
+
+class Held(Struct, frozen=True, array_like=True, gc=False):
+    """The record whose grant waits for the end of a hold, and its broker time stamp."""
+
+    cause: Cause
+    received_ms: int
+
+
+class UserRow(Struct, frozen=True, array_like=True, gc=False):
+    """A user's facts and the decision that stands."""
+
+    user: User
+    epoch: int
+    decision: Decision
+    next_change_ms: int
+    policy_version: int
+    decided_ms: int
+    cause: Cause
+    held: Held | None = None
+
+
+class Origin(Struct, frozen=True, gc=False):
+    """Where a record came from: its place, broker time stamp, and trace if it carried one."""
+
+    topic: str
+    partition: int
+    offset: int
+    received_ms: int
+    id: str | None = None
+    traceparent: bytes | None = None
+
+    @property
+    def cause(self) -> Cause:
+        """The record as the cause of a decision."""
+        return Cause(self.topic, self.partition, self.offset, self.id)
+
+
+class UserChange(Struct, gc=False):
+    """
+    What a cycle did to one user.
+
+    before: as of the cycle's start, None for a user never seen.
+    origin: of the first record that changed the decision, or else the first one seen: latency is
+    measured from there, while the decision's cause is the last record that changed it.
+    publish: whether the decision is to be published, also when it is the same.
+    """
+
+    before: UserRow | None
+    after: UserRow
+    origin: Origin
+    publish: bool = False
+
+
+class ItemChange(Struct, gc=False):
+    """What a cycle did to one item: `after` None where it is answered but not stored."""
+
+    user_id: str
+    content_id: str
+    after: Item | None
+    origin: Origin
+    record: ContentRecord | None = None  # the record that holds, where it is at hand
+
+
+class Known(Protocol):
+    """What was known of a partition's users and items before the cycle."""
+
+    def user(self, user_id: str) -> UserRow | None:
+        """Return the row of *user_id*."""
+
+    def item(self, user_id: str, content_id: str) -> Item | None:
+        """Return the state of an item."""
+
+    def item_of_dead_letter(self, user_id: str, offset: int) -> str | None:
+        """Return the content_id of the unreadable `content` record at *offset*."""
+
+
+DUE_AT_ONCE_MS: Final = 0
+CLOCK: Final = "clock"  # the cause's topic for time passing
+NO_OFFSET: Final = -1
+
+
+class Fold:
+    """
+    The changes of one cycle to one partition.
+
+    dead_letter_prefix: "topic/partition/" of this partition of `content`.
+    hold_grants: while what could restrict is not read to its end, nothing more is allowed than
+    before; users it concerns are due at once when the hold ends.
+    """
+
+    def __init__(
+        self,
+        known: Known,
+        policy: Policy,
+        now_ms: int,
+        dead_letter_prefix: str,
+        *,
+        hold_grants: bool = False,
+    ) -> None:
+        self.users: dict[str, UserChange] = {}
+        self.items: dict[tuple[str, str], ItemChange] = {}
+        self.answer_anew: dict[str, Origin] = {}  # users whose items wait for the hold's end
+        self._known = known
+        self._policy = policy
+        self._now_ms = now_ms
+        self._prefix = dead_letter_prefix
+        self._hold_grants = hold_grants
+
+    def user_record(self, event: UserFacts, origin: Origin) -> bool:
+        """Fold a good record about a user; return whether it told anything new."""
+        change = self._seen(event.user_id, origin)
+        change.publish = True
+        known = change.after.user
+        self._learn(change, event.facts, origin)
+        self._resolve(event.user_id, change, event.facts, origin)
+        return change.after.user is not known
+
+    def resolution(self, user_id: str, ref: str, origin: Origin) -> None:
+        """Fold what a `dlq_resolves` header says: the dead letter *ref* is mended."""
+        change = self._seen(user_id, origin)
+        mended = User(resolved=(ref,))
+        self._learn(change, mended, origin)
+        self._resolve(user_id, change, mended, origin)
+
+    def time_passed(self, user_id: str, due_ms: int, partition: int) -> None:
+        """Fold the passing of *due_ms*, at which the decision on a user was to change, or a hold's end."""
+        row = self._known.user(user_id)
+        held = None if row is None else row.held
+        if held is not None and due_ms == DUE_AT_ONCE_MS:
+            cause = held.cause
+            origin = Origin(cause.topic, cause.partition, cause.offset, held.received_ms, cause.id)
+        else:
+            origin = Origin(CLOCK, partition, NO_OFFSET, due_ms)
+        self._learn(self._seen(user_id, origin), NOBODY, origin)
+
+    def bad_user_record(self, user_id: str, ref: str | None, origin: Origin) -> None:
+        """Fold a bad record with a valid key; *ref* restricts the user where it is given."""
+        facts = NOBODY if ref is None else User(dead_letters=(ref,))
+        change = self._seen(user_id, origin)
+        change.publish = True
+        self._learn(change, facts, origin)
+
+    def item_record(self, event: ItemFacts, origin: Origin) -> bool:
+        """Fold a good record of an item; return whether it told anything new."""
+        user_id, content_id, facts, record = event
+        change = self._seen(user_id, origin)
+        if change.after.user.deleted:
+            if not facts.private_message:
+                self._answer(user_id, content_id, None, origin)
+            return False
+        before = self.item(user_id, content_id)
+        if before is None:
+            if facts.private_message:
+                return False
+            self._answer(user_id, content_id, facts, origin, record)
+            return True
+        after = items.merge(before, facts)
+        self._end_unreadable(before, after, change, origin)
+        at_hand = record if after.value is facts.value else None
+        self._answer(user_id, content_id, after, origin, at_hand)
+        return after != before
+
+    def bad_item_record(
+        self, user_id: str, content_id: str | None, offset: int, origin: Origin
+    ) -> None:
+        """Fold a bad `content` record with a valid key; its item is restricted if it is known."""
+        change = self._seen(user_id, origin)
+        if content_id is None:
+            return
+        if change.after.user.deleted:
+            self._answer(user_id, content_id, None, origin)
+            return
+        before = self.item(user_id, content_id) or UNKNOWN_ITEM
+        resolved = f"{self._prefix}{offset}" in change.after.user.resolved
+        after = before if resolved else items.merge(before, Item(dead_letters=(offset,)))
+        self._answer(user_id, content_id, after, origin)
+
+    def item(self, user_id: str, content_id: str) -> Item | None:
+        """Return an item as of now, this cycle's changes included."""
+        changed = self.items.get((user_id, content_id))
+        return changed.after if changed is not None else self._known.item(user_id, content_id)
+
+    def _answer(
+        self,
+        user_id: str,
+        content_id: str,
+        after: Item | None,
+        origin: Origin,
+        record: ContentRecord | None = None,
+    ) -> None:
+        change = ItemChange(user_id, content_id, after, origin, record)
+        self.items[user_id, content_id] = change
+
+    def _learn(self, change: UserChange, facts: User, origin: Origin) -> None:
+        """Merge *facts* into a user and decide."""
+        row = change.after
+        user = users.merge(row.user, facts)
+        if user == row.user:
+            if row.policy_version == self._policy.version and self._now_ms < row.next_change_ms:
+                return
+            user = row.user
+        decision, next_change_ms = decide(user, self._policy, self._now_ms)
+        held = None
+        if self._hold_grants and (least := without_grants(row.decision, decision)) != decision:
+            held = Held(origin.cause, origin.received_ms)
+            decision, next_change_ms = least, DUE_AT_ONCE_MS
+        if decision != row.decision:
+            self._decide_anew(change, user, decision, next_change_ms, origin, held)
+            return
+        change.after = UserRow(
+            user,
+            row.epoch,
+            decision,
+            next_change_ms,
+            self._policy.version,
+            row.decided_ms,
+            row.cause,
+            held,
+        )
+
+    def _seen(self, user_id: str, origin: Origin) -> UserChange:
+        """Return the change to a user, who from now on has been seen."""
+        change = self.users.get(user_id)
+        if change is not None:
+            return change
+        row = self._known.user(user_id)
+        if row is not None:
+            change = UserChange(row, row, origin)
+        else:
+            decision, next_change_ms = decide(NOBODY, self._policy, self._now_ms)
+            version = self._policy.version
+            first = UserRow(
+                NOBODY, 1, decision, next_change_ms, version, self._now_ms, origin.cause
+            )
+            change = UserChange(None, first, origin, publish=True)
+        self.users[user_id] = change
+        return change
+
+    def _decide_anew(
+        self,
+        change: UserChange,
+        user: User,
+        decision: Decision,
+        next_change_ms: int,
+        origin: Origin,
+        held: Held | None = None,
+    ) -> None:
+        row = change.after
+        first_here = change.before is None and row.cause == origin.cause
+        epoch = row.epoch if first_here else row.epoch + 1
+        if change.before is not None and row.epoch == change.before.epoch:
+            change.origin = origin
+        change.after = UserRow(
+            user,
+            epoch,
+            decision,
+            next_change_ms,
+            self._policy.version,
+            self._now_ms,
+            origin.cause,
+            held,
+        )
+        change.publish = True
+
+    def _end_unreadable(
+        self, before: Item, after: Item, change: UserChange, origin: Origin
+    ) -> None:
+        """
+        A readable record has arrived: where the item stood as unreadable a later epoch begins.
+
+        Without it the record would be equal to the tombstone by (epoch, revision), and lose.
+        """
+        user = change.after.user
+        stood = is_unreadable(before, user, self._prefix) or before.revision == NO_REVISION
+        if stood and not is_unreadable(after, user, self._prefix):
+            row = change.after
+            self._decide_anew(change, user, row.decision, row.next_change_ms, origin)
+
+    def _resolve(self, user_id: str, change: UserChange, facts: User, origin: Origin) -> None:
+        """Answer the items whose dead letters *facts* resolve, if they are of this partition."""
+        for ref in facts.resolved:
+            if not ref.startswith(self._prefix):
+                continue
+            offset = int(ref.removeprefix(self._prefix))
+            content_id = self._item_of_dead_letter(user_id, offset)
+            item = None if content_id is None else self.item(user_id, content_id)
+            if content_id is None or item is None or offset not in item.dead_letters:
+                continue
+            mended = items.without_dead_letter(item, offset)
+            if not is_unreadable(mended, change.after.user, self._prefix):
+                row = change.after
+                self._decide_anew(change, row.user, row.decision, row.next_change_ms, origin)
+            if self._hold_grants:
+                self.answer_anew[user_id] = origin
+            else:
+                self._answer(user_id, content_id, mended, origin)
+
+    def _item_of_dead_letter(self, user_id: str, offset: int) -> str | None:
+        for (owner, content_id), change in self.items.items():
+            if owner == user_id and change.after and offset in change.after.dead_letters:
+                return content_id
+        return self._known.item_of_dead_letter(user_id, offset)

@@ -1,0 +1,184 @@
+"""
+Changes -> output records: keys, values, headers.
+
+A value of None is a tombstone.  Headers are CloudEvents 1.0 in Kafka's binary mode, so that a
+tombstone's value stays null.  Reasons and causes stand on `eligibility` only.
+Source: contract.md, "Output records".
+"""
+
+from datetime import datetime
+from typing import Final, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from streams.core import verdict
+from streams.core.decode import decode_value, language
+from streams.core.fold import Origin, UserRow
+from streams.core.item import Item
+from streams.core.policy import Policy
+from streams.core.reasons import KINDS, PRODUCTS, reason_names
+from streams.core.records import ContentRecord
+from streams.core.times import from_ms, rfc3339
+
+REVISION_MAX: Final = 2**63 - 1  # of the tombstones of a deleted account
+
+Header = tuple[str, bytes]
+
+
+class Output(NamedTuple):
+    """One record of an output topic, named as in the contract."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: list[Header]
+
+
+class EligibilityCause(Struct, gc=False):
+    """What led to a decision: topic, partition and offset of a record; its id where it has one."""
+
+    topic: str
+    partition: int
+    offset: int
+    id: str | None
+
+
+class Eligibility(Struct, gc=False):
+    """The value of an `eligibility` record."""
+
+    user_id: str
+    epoch: int
+    eligible: bool
+    reasons: list[str]
+    products: dict[str, tuple[str, ...]]
+    decided_at: str
+    cause: EligibilityCause
+
+
+class TrainingUser(Struct, gc=False):
+    """The value of a `training-users` record."""
+
+    user_id: str
+    product: str
+    epoch: int
+
+
+class TrainingContent(Struct, gc=False):
+    """The value of a `training-content` record."""
+
+    content_id: str
+    user_id: str
+    revision: int
+    product: str
+    kind: str
+    modality: str
+    language: str | None
+    created_at: datetime
+    epoch: int
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Writer:
+    """
+    Writes the outputs of one cycle.
+
+    source: the `ce_source` of all events, a URI reference.
+    now_ms: the cycle's time, for `ce_time`.
+    """
+
+    def __init__(self, source: str, now_ms: int, policy: Policy) -> None:
+        self._policy = policy
+        self._common: list[Header] = [
+            ("ce_specversion", b"1.0"),
+            ("ce_source", source.encode()),
+            ("ce_time", rfc3339(now_ms).encode()),
+        ]
+
+    def eligibility(self, user_id: str, row: UserRow, origin: Origin) -> Output:
+        """Return the record of the decision that stands on a user; never a tombstone."""
+        decision = row.decision
+        products = {
+            name: reason_names(reasons)
+            for name, reasons in zip(PRODUCTS, decision.reasons, strict=True)
+        }
+        cause = row.cause
+        value = Eligibility(
+            user_id,
+            row.epoch,
+            verdict.eligible(decision, self._policy),
+            sorted({name for names in products.values() for name in names}),
+            products,
+            rfc3339(row.decided_ms),
+            EligibilityCause(cause.topic, cause.partition, cause.offset, cause.id),
+        )
+        headers = self._headers(
+            f"eligibility/{user_id}/{row.epoch}", b"eligibility.decided", user_id, row.epoch, origin
+        )
+        return Output("eligibility", user_id.encode(), _encode(value), headers)
+
+    def training_user(
+        self, user_id: str, product: str, epoch: int, origin: Origin, *, allowed: bool
+    ) -> Output:
+        """Return the record, or the tombstone, of one product of a user."""
+        key = f"{product}/{user_id}"
+        value = _encode(TrainingUser(user_id, product, epoch)) if allowed else None
+        kind = b"user.allowed" if allowed else b"user.purged"
+        event_id = f"training-users/{key}/{epoch}/{'record' if allowed else 'tombstone'}"
+        headers = self._headers(event_id, kind, user_id, epoch, origin)
+        return Output("training-users", key.encode(), value, headers)
+
+    def content_allowed(
+        self,
+        user_id: str,
+        content_id: str,
+        item: Item,
+        record: ContentRecord | None,
+        epoch: int,
+        origin: Origin,
+    ) -> Output:
+        """Return the record of an item that may be used; *record* is the one that holds."""
+        if record is None:
+            record = decode_value(item.value)
+        value = TrainingContent(
+            content_id,
+            user_id,
+            item.revision,
+            PRODUCTS[item.product],
+            KINDS[item.kind],
+            record.modality,
+            language(record),
+            from_ms(item.created_ms),
+            epoch,
+        )
+        revision = b"%d" % item.revision
+        event_id = f"training-content/{content_id}/{epoch}/{item.revision}/record"
+        headers = self._headers(event_id, b"content.allowed", user_id, epoch, origin)
+        headers.append(("objections_revision", revision))
+        return Output("training-content", content_id.encode(), _encode(value), headers)
+
+    def content_purged(
+        self, user_id: str, content_id: str, revision: int, epoch: int, origin: Origin
+    ) -> Output:
+        """Return the tombstone of an item."""
+        event_id = f"training-content/{content_id}/{epoch}/{revision}/tombstone"
+        headers = self._headers(event_id, b"content.purged", user_id, epoch, origin)
+        headers.append(("objections_revision", b"%d" % revision))
+        return Output("training-content", content_id.encode(), None, headers)
+
+    def _headers(
+        self, event_id: str, kind: bytes, user_id: str, epoch: int, origin: Origin
+    ) -> list[Header]:
+        headers = [
+            *self._common,
+            ("ce_id", event_id.encode()),
+            ("ce_type", kind),
+            ("ce_subject", user_id.encode()),
+            ("objections_epoch", b"%d" % epoch),
+            ("objections_received_at", b"%d" % origin.received_ms),
+        ]
+        if origin.traceparent is not None:
+            headers.append(("traceparent", origin.traceparent))
+        return headers

@@ -1,0 +1,69 @@
+"""
+What a company has decided to cover: ages, notice window, countries, products, kinds.
+
+The defaults are the contract's and stand as version 1.
+"""
+
+from typing import Final
+
+import msgspec
+
+from streams.core.reasons import KIND_INDEX, KINDS, PRIVATE_MESSAGE, PRODUCTS
+from streams.core.times import DAY_MS
+
+# ISO 3166-1; the EEA is the EU with Iceland, Liechtenstein and Norway.
+EU: Final = frozenset(
+    {
+        "AT",
+        "BE",
+        "BG",
+        "CY",
+        "CZ",
+        "DE",
+        "DK",
+        "EE",
+        "ES",
+        "FI",
+        "FR",
+        "GR",
+        "HR",
+        "HU",
+        "IE",
+        "IT",
+        "LT",
+        "LU",
+        "LV",
+        "MT",
+        "NL",
+        "PL",
+        "PT",
+        "RO",
+        "SE",
+        "SI",
+        "SK",
+    }
+)
+EEA: Final = EU | {"IS", "LI", "NO"}
+COVERABLE_KINDS: Final = tuple(kind for kind in KINDS if KIND_INDEX[kind] != PRIVATE_MESSAGE)
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """One policy; `notices_from_ms` None lets every notice count."""
+
+    version: int = 1
+    adult_age: int = 18
+    notice_window_days: int = 30
+    notices_from_ms: int | None = None
+    countries: frozenset[str] = EEA
+    products: frozenset[str] = frozenset(PRODUCTS)
+    kinds: frozenset[str] = frozenset(COVERABLE_KINDS)
+
+    @property
+    def notice_window_ms(self) -> int:
+        """How long after its delivery a notice still has to be waited for."""
+        return self.notice_window_days * DAY_MS
+
+    @property
+    def kinds_mask(self) -> int:
+        """The kinds covered, a bit each; private messages never are."""
+        return sum(1 << KIND_INDEX[kind] for kind in self.kinds if kind in COVERABLE_KINDS)

@@ -1,0 +1,213 @@
+"""
+Facts, policy and time -> the reasons against using a user's data or an item.
+
+What is not known is a reason, so there is no branch to forget: an empty set of reasons needs
+every fact.  Source: contract.md, "Decisions" and, for ages, "Input records".
+"""
+
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from streams.core.item import Item
+from streams.core.policy import Policy
+from streams.core.reasons import (
+    AI_INTERACTION,
+    ALL_PRODUCTS,
+    DELETED,
+    PRODUCTS,
+    PUBLIC,
+    Reason,
+)
+from streams.core.times import NEVER_MS, end_of_day_ms, of_age_ms
+from streams.core.user import (
+    ADULT,
+    UNDER_18,
+    WITHDRAWN,
+    Level,
+    Statement,
+    User,
+    unresolved,
+)
+
+LONG_AGO_MS = -NEVER_MS
+
+
+class Decision(Struct, frozen=True, array_like=True, gc=False):
+    """
+    What is decided about a user; two that are equal judge every item alike.
+
+    reasons: a set of reasons for each of `PRODUCTS`.
+    adult_from_ms: coming of age; `NEVER_MS` while it is not known.
+    kinds: the kinds of items the policy covers, a bit each.
+    """
+
+    reasons: tuple[int, int, int, int]
+    adult_from_ms: int
+    kinds: int
+
+
+class Verdict(NamedTuple):
+    """A decision, and the instant at which it next changes by time alone (or `NEVER_MS`)."""
+
+    decision: Decision
+    next_change_ms: int
+
+
+class Age(NamedTuple):
+    """
+    What the facts in force say of age and country at one instant.
+
+    reasons: of `UNDER_AGE`, `AGE_UNKNOWN`, `COUNTRY_NOT_COVERED`.
+    of_age_again_ms: when `UNDER_AGE` ends by itself; `NEVER_MS` if it does not stand or end.
+    """
+
+    reasons: int
+    adult_from_ms: int
+    of_age_again_ms: int
+
+
+def decide(user: User, policy: Policy, now_ms: int) -> Verdict:
+    """Return what is decided about *user* at *now_ms*.  Raises nothing."""
+    if user.deleted:
+        gone = int(Reason.ACCOUNT_DELETED)
+        return Verdict(Decision((gone,) * 4, NEVER_MS, policy.kinds_mask), NEVER_MS)
+    age = judge_age(user, policy, now_ms)
+    notice_over_ms = _notice_over_ms(user, policy)
+    common = age.reasons
+    if now_ms < notice_over_ms:
+        common |= Reason.NOTICE_PENDING
+    if unresolved(user):
+        common |= Reason.UNREADABLE_INPUT
+    objected = _objected_products(user)
+    first, second, third, fourth = (
+        common
+        | (Reason.OBJECTION if objected >> index & 1 else 0)
+        | (0 if name in policy.products else Reason.PRODUCT_NOT_COVERED)
+        for index, name in enumerate(PRODUCTS)
+    )
+    decision = Decision(
+        (int(first), int(second), int(third), int(fourth)), age.adult_from_ms, policy.kinds_mask
+    )
+    pending_ms = notice_over_ms if now_ms < notice_over_ms else NEVER_MS
+    return Verdict(decision, min(age.of_age_again_ms, pending_ms))
+
+
+def without_grants(stands: Decision, decision: Decision) -> Decision:
+    """Return *decision*, but with nothing allowed that the decision that *stands* does not."""
+    first, second, third, fourth = (
+        new or old for old, new in zip(stands.reasons, decision.reasons, strict=True)
+    )
+    return Decision(
+        (first, second, third, fourth),
+        max(stands.adult_from_ms, decision.adult_from_ms),
+        stands.kinds & decision.kinds,
+    )
+
+
+def item_reasons(item: Item, user: User, decision: Decision, dead_letter_prefix: str) -> int:
+    """
+    Return all the reasons against using *item* of *user*; 0 means it may be used.
+
+    dead_letter_prefix: "topic/partition/", to compare the item's dead letters with those resolved.
+    """
+    reasons = decision.reasons[item.product]
+    if item.private_message:
+        reasons |= Reason.PRIVATE_MESSAGE
+    if not decision.kinds >> item.kind & 1:
+        reasons |= Reason.KIND_NOT_COVERED
+    if item.deleted:
+        reasons |= Reason.DELETED
+    if item.visibility != PUBLIC and not _is_readable_interaction(item):
+        reasons |= Reason.NOT_PUBLIC
+    if item.created_ms < decision.adult_from_ms:
+        reasons |= Reason.MINOR_AT_CREATION
+    if item.dead_letters and is_unreadable(item, user, dead_letter_prefix):
+        reasons |= Reason.UNREADABLE_INPUT
+    return int(reasons)
+
+
+def _is_readable_interaction(item: Item) -> bool:
+    """Of an interaction with the AI no visibility matters but `deleted`."""
+    return item.kind == AI_INTERACTION and item.visibility != DELETED and bool(item.value)
+
+
+def is_unreadable(item: Item, user: User, dead_letter_prefix: str) -> bool:
+    """Whether a dead letter of *item* stands."""
+    resolved = user.resolved
+    return any(f"{dead_letter_prefix}{offset}" not in resolved for offset in item.dead_letters)
+
+
+def eligible(decision: Decision, policy: Policy) -> bool:
+    """Whether no product that *policy* covers has a reason."""
+    covered = [index for index, name in enumerate(PRODUCTS) if name in policy.products]
+    return bool(covered) and not any(decision.reasons[index] for index in covered)
+
+
+def judge_age(user: User, policy: Policy, now_ms: int) -> Age:
+    """
+    Return what *user*'s ages say: the highest level that has a record is in force.
+
+    A newer statement of a lower level counts only where it restricts: under age, a later coming
+    of age by a date, a country not covered; not what it leaves unknown.
+    """
+    known = [level for level in reversed(user.levels) if level is not None]
+    if not known:
+        return Age(int(Reason.AGE_UNKNOWN | Reason.COUNTRY_NOT_COVERED), NEVER_MS, NEVER_MS)
+    in_force = known[0]
+    newer = [level for level in known[1:] if level.observed_ms > in_force.observed_ms]
+    restricting = [statement for level in newer for statement in level.statements]
+    reasons = _unknowns(in_force.statements)
+    countries = {statement.country for statement in in_force.statements}
+    countries |= {statement.country for statement in restricting if statement.country}
+    if not countries <= policy.countries:
+        reasons |= Reason.COUNTRY_NOT_COVERED
+    adult_from_ms = max(_adult_from_ms(each, in_force, policy) for each in in_force.statements)
+    dates_ms = [_under_age_until_ms(each, policy) for each in restricting]
+    adult_from_ms = max([adult_from_ms, *(at_ms for at_ms in dates_ms if at_ms != NEVER_MS)])
+    dates_ms += [_under_age_until_ms(each, policy) for each in in_force.statements]
+    if now_ms < max(dates_ms):
+        return Age(int(reasons | Reason.UNDER_AGE), adult_from_ms, max(dates_ms))
+    return Age(int(reasons), adult_from_ms, NEVER_MS)
+
+
+def _unknowns(statements: tuple[Statement, ...]) -> int:
+    unknown = any(not each.has_birth_date and not each.band for each in statements)
+    return int(Reason.AGE_UNKNOWN) if unknown else 0
+
+
+def _adult_from_ms(statement: Statement, level: Level, policy: Policy) -> int:
+    if statement.has_birth_date:
+        return of_age_ms(statement.birth_day, policy.adult_age)
+    if statement.band != ADULT:
+        return NEVER_MS
+    if statement.has_adult_since:
+        return end_of_day_ms(statement.adult_since_day)
+    return level.adult_observed_ms
+
+
+def _under_age_until_ms(statement: Statement, policy: Policy) -> int:
+    """Return when *statement* stops saying "under age": long ago where it does not say so."""
+    if statement.has_birth_date:
+        return of_age_ms(statement.birth_day, policy.adult_age)
+    if statement.band == UNDER_18:
+        return NEVER_MS
+    if statement.has_adult_since:
+        return end_of_day_ms(statement.adult_since_day)
+    return LONG_AGO_MS
+
+
+def _notice_over_ms(user: User, policy: Policy) -> int:
+    from_ms = policy.notices_from_ms
+    for delivered_ms in user.notices_ms:  # sorted: the first that counts is the earliest
+        if from_ms is None or delivered_ms >= from_ms:
+            return delivered_ms + policy.notice_window_ms
+    return NEVER_MS
+
+
+def _objected_products(user: User) -> int:
+    covered = 0
+    for flags in user.objections.values():
+        if not flags & WITHDRAWN:
+            covered |= flags
+    return covered & ALL_PRODUCTS

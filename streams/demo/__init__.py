@@ -1,0 +1,7 @@
+"""
+`objections demo`: real activity, made-up people, a real Kafka, and what objections do to it.
+
+activity (the bundled rows) -> people, items (made up around them) -> script (who does what)
+-> sender -> Kafka, worker_process -> subscriber -> store -> check, figures -> report; run ties
+them together.
+"""

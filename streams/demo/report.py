@@ -1,0 +1,149 @@
+"""
+What the demo tells people: what is happening, how far it is, and the table at the end.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from streams.demo.figures import Figures
+
+DIFFERENCES_SHOWN: Final = 20
+
+INTRODUCTION: Final = """\
+[bold]An objection must reach every place that holds its author's data, and soon.[/bold]
+
+This replays 20,000 posts and comments that 286 accounts of a public project really wrote, with \
+their true times.  Everything else about them is made up: ages, countries, languages, products, \
+notices, objections.  One worker decides who and what may be used for AI training and publishes \
+it on Kafka; two small data stores on disk, a feature table and a training index, follow what is \
+published.  Then people object.
+"""
+
+
+class Report:
+    """Writes to a terminal, or plain lines where there is none."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def introduce(self) -> None:
+        """Say what is going to happen."""
+        self._console.print(INTRODUCTION)
+
+    def say(self, line: str) -> None:
+        """Print a line as it is."""
+        self._console.print(line, markup=False, highlight=False)
+
+    @contextmanager
+    def progress(self, what: str, total: int) -> Iterator["Bar"]:
+        """Show a bar for *what*, of *total* steps."""
+        with Progress(
+            TextColumn("  {task.description:<46}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self._console,
+        ) as shown:
+            yield Bar(shown, what, total)
+
+    def table(self, figures: Figures) -> None:
+        """Print what came of it."""
+        self._console.print()
+        self._console.print(_counts(figures))
+        if figures.latencies:
+            self._console.print(_latencies(figures))
+        self._console.print(
+            "  From the broker's time stamp of the objection to that of the tombstone, or to the "
+            "store's\n  own commit to disk. 'Hidden' is the account's lock, 'removed' the last of "
+            "its items.\n",
+            style="dim",
+            highlight=False,
+        )
+
+    def proven(self, figures: Figures) -> None:
+        """Say that the check found nothing."""
+        self._console.print(
+            f"[bold green]Proven:[/bold green] recomputed from the input topics, all decisions "
+            f"and both stores are as they must be: no item of {figures.items_known:,} that may "
+            f"not be used is left, none of the {figures.items_allowed:,} that may is missing.",
+            highlight=False,
+        )
+
+    def wrong(self, figures: Figures) -> None:
+        """Print what the check found."""
+        found = figures.differences
+        self._console.print(f"[bold red]Wrong:[/bold red] {len(found)} differences")
+        for line in found[:DIFFERENCES_SHOWN]:
+            self.say(f"  {line}")
+        if len(found) > DIFFERENCES_SHOWN:
+            self.say(f"  ... and {len(found) - DIFFERENCES_SHOWN} more")
+
+
+class Bar:
+    """One progress bar."""
+
+    def __init__(self, progress: Progress, what: str, total: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task(what, total=total)
+
+    def reached(self, done: int) -> None:
+        """Show that *done* steps are done."""
+        self._progress.update(self._task, completed=done)
+
+
+def _counts(figures: Figures) -> Table:
+    table = Table(title="What happened", title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column(style="dim")
+    shown = (
+        ("Accounts known", figures.users_known, ""),
+        (
+            "  in no product a reason against them",
+            figures.users_eligible,
+            _before(figures.users_eligible_before),
+        ),
+        ("Items known", figures.items_known, "private messages are not even stored"),
+        ("  may be used", figures.items_allowed, _before(figures.items_allowed_before)),
+        (
+            "  could be used once, purged now",
+            figures.items_purged,
+            f"{figures.largest_account_items_purged:,} of the largest account",
+        ),
+        (
+            "Objections filed",
+            figures.objections_filed,
+            f"{figures.objections_partial:,} of them to some products only",
+        ),
+        ("  withdrawn", figures.objections_withdrawn, "some of these filed anew"),
+        ("Turned out to be under age", figures.under_age, "accounts"),
+        (
+            "Items that arrived late",
+            figures.late_items,
+            "while people objected, also the largest account's",
+        ),
+        ("Items hidden from the public", figures.hidden_items, "by their authors"),
+    )
+    for name, count, note in shown:
+        table.add_row(name, f"{count:,}", note)
+    return table
+
+
+def _before(count: int) -> str:
+    return f"{count:,} before anybody objected"
+
+
+def _latencies(figures: Figures) -> Table:
+    table = Table(title="From an objection to ...", title_justify="left")
+    table.add_column("")
+    for heading in ("p50 ms", "p99 ms", "worst ms", "objections"):
+        table.add_column(heading, justify="right")
+    for name, each in figures.latencies.items():
+        row = (each.p50_ms, each.p99_ms, each.worst_ms, each.objections)
+        table.add_row(name, *(f"{number:,}" for number in row))
+    return table

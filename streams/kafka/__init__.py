@@ -1,0 +1,1 @@
+"""Everything that talks to Kafka from outside the worker: clients, topics, a local broker."""

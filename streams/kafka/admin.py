@@ -1,0 +1,273 @@
+"""
+Looks at a cluster's topics, and brings them to their definitions.
+
+The I/O around `topics_compare` and `topics_plan`, for the command `topics`, the worker and the
+demo.  Raises Unreachable when Kafka does not answer and CommandError with Kafka's words when it
+refuses.
+"""
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import (  # type: ignore[attr-defined] # all of it is public
+    AdminClient,
+    AlterConfigOpType,
+    ClusterMetadata,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+    TopicMetadata,
+)
+
+import topics
+from streams.errors import CommandError, Unreachable
+from streams.kafka.topics_compare import KAFKA_TOPICS, Cluster, Difference, FoundTopic, compare
+from streams.kafka.topics_plan import Create, Plan, SetConfig, make_plan
+from streams.settings import Settings
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+ANSWER_TIMEOUT_S = 5.0  # Longer than any healthy cluster takes, short for somebody waiting.
+CHANGE_TIMEOUT_S = 30.0  # Making topics waits for the controller and all brokers.
+LOOK_AGAIN_S = 0.05
+
+_UNREACHABLE = frozenset(
+    {
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._RESOLVE,
+        KafkaError._SSL,
+        KafkaError._TIMED_OUT,
+        KafkaError._TRANSPORT,
+    }
+)
+
+# librdkafka's own lines: for who configures logging, not for the terminal, where our error says
+# it once.
+logger = logging.getLogger(__name__)
+logger.addHandler(logging.NullHandler())
+
+
+class Client(AdminClient):
+    """An admin client that remembers why it has no connection; its time-outs do not say."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.last_error = ""
+        config: dict[str, Any] = settings.kafka(error_cb=self._remember)
+        super().__init__(config, logger=logger)
+
+    def _remember(self, error: KafkaError) -> None:
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # A count, without a reason.
+            self.last_error = error.str()
+
+
+def connect(settings: Settings) -> AdminClient:
+    """Return a client of the cluster the settings name; whether it answers shows on first use."""
+    return Client(settings)
+
+
+def look(admin: AdminClient, settings: Settings) -> Cluster:
+    """Return the cluster's brokers and what it has of our topics, whatever their state."""
+    metadata = _metadata(admin, settings)
+    present = {
+        name: metadata.topics[settings.topic(name)]
+        for name in topics.names()
+        if _exists(metadata, settings.topic(name))
+    }
+    configs = _configs(admin, settings, [settings.topic(name) for name in present])
+    found = {
+        name: FoundTopic(
+            partitions=len(topic.partitions),
+            replication=_replication(topic),
+            config=configs[settings.topic(name)],
+        )
+        for name, topic in present.items()
+        if settings.topic(name) in configs
+    }
+    kafka_topics = {
+        name: _replication(metadata.topics[name])
+        for name in KAFKA_TOPICS
+        if _exists(metadata, name)
+    }
+    return Cluster(len(metadata.brokers), found, kafka_topics)
+
+
+def check(admin: AdminClient, settings: Settings) -> list[Difference]:
+    """Return how the cluster differs from the definitions; see `topics_compare.dangers`."""
+    return compare(look(admin, settings), settings.topic_prefix)
+
+
+def plan(
+    admin: AdminClient,
+    settings: Settings,
+    partitions: int | None = None,
+    replication: int | None = None,
+) -> Plan:
+    """Return what `apply` would do; arguments and errors as for `topics_plan.make_plan`."""
+    return make_plan(look(admin, settings), settings.topic_prefix, partitions, replication)
+
+
+def apply(
+    admin: AdminClient,
+    settings: Settings,
+    partitions: int | None = None,
+    replication: int | None = None,
+) -> Plan:
+    """
+    Make and mend the topics, wait until the cluster shows it, and return what was done.
+
+    A second call finds nothing to do.  Two at once do no harm: all topics are made by one request,
+    and whoever comes second takes them as they are.
+    """
+    done = plan(admin, settings, partitions, replication)
+    if done.create:
+        _create(admin, settings, done.create)
+    if done.set:
+        _set(admin, settings, done.set)
+    if done.changes:
+        _wait_until_shown(admin, settings)
+    return done
+
+
+def _create(admin: AdminClient, settings: Settings, wanted: tuple[Create, ...]) -> None:
+    futures = admin.create_topics(
+        [
+            NewTopic(
+                new.topic,
+                num_partitions=new.partitions,
+                replication_factor=new.replication,
+                config=new.config,
+            )
+            for new in wanted
+        ],
+        operation_timeout=CHANGE_TIMEOUT_S,
+        request_timeout=CHANGE_TIMEOUT_S,
+    )
+    for name, future in futures.items():
+        try:
+            _result(future, settings, f"making topic {name}")
+        except _RefusedError as error:
+            if error.code != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+
+
+def _set(admin: AdminClient, settings: Settings, wanted: tuple[SetConfig, ...]) -> None:
+    resources: dict[str, ConfigResource] = {}
+    for change in wanted:
+        resource = resources.setdefault(
+            change.topic, ConfigResource(ResourceType.TOPIC, change.topic)
+        )
+        # One request a topic, all or nothing: no retention counts before its policy does.
+        resource.add_incremental_config(
+            ConfigEntry(change.key, change.new, incremental_operation=AlterConfigOpType.SET)
+        )
+    futures = admin.incremental_alter_configs(
+        list(resources.values()), request_timeout=CHANGE_TIMEOUT_S
+    )
+    for altered, future in futures.items():
+        _result(future, settings, f"configuring topic {altered.name}")
+
+
+def _wait_until_shown(admin: AdminClient, settings: Settings) -> None:
+    """Wait for every topic to have its leaders and settings, as brokers learn of them late."""
+    deadline_s = time.monotonic() + CHANGE_TIMEOUT_S
+    while True:
+        metadata = _metadata(admin, settings)
+        if all(_has_leaders(metadata, settings.topic(name)) for name in topics.names()):
+            missing = plan(admin, settings)
+            if not missing.changes:
+                return
+        if time.monotonic() > deadline_s:
+            message = (
+                f"Kafka at {settings.bootstrap} took the changes but does not show all of them "
+                f"after {CHANGE_TIMEOUT_S:.0f} s. Remedy: see that all brokers are up, then run "
+                "`objections topics check`."
+            )
+            raise CommandError(message)
+        time.sleep(LOOK_AGAIN_S)
+
+
+def _metadata(admin: AdminClient, settings: Settings) -> ClusterMetadata:
+    try:
+        return admin.list_topics(timeout=ANSWER_TIMEOUT_S)
+    except KafkaException as error:
+        raise _translated(error, settings, "asking for the topics", _last_error(admin)) from error
+
+
+def _last_error(admin: AdminClient) -> str:
+    admin.poll(0)  # Callbacks run here.
+    return admin.last_error if isinstance(admin, Client) else ""
+
+
+def _exists(metadata: ClusterMetadata, full_name: str) -> bool:
+    topic = metadata.topics.get(full_name)
+    return topic is not None and bool(topic.partitions)
+
+
+def _has_leaders(metadata: ClusterMetadata, full_name: str) -> bool:
+    return _exists(metadata, full_name) and all(
+        partition.leader >= 0 for partition in metadata.topics[full_name].partitions.values()
+    )
+
+
+def _replication(topic: TopicMetadata) -> int:
+    return min(len(partition.replicas) for partition in topic.partitions.values())
+
+
+def _configs(
+    admin: AdminClient, settings: Settings, full_names: list[str]
+) -> dict[str, Mapping[str, str]]:
+    """Return each topic's settings in force; a topic deleted meanwhile is left out."""
+    if not full_names:
+        return {}
+    futures = admin.describe_configs(
+        [ConfigResource(ResourceType.TOPIC, name) for name in full_names],
+        request_timeout=ANSWER_TIMEOUT_S,
+    )
+    found: dict[str, Mapping[str, str]] = {}
+    for resource, future in futures.items():
+        try:
+            entries = _result(future, settings, f"reading the settings of topic {resource.name}")
+        except _RefusedError as error:
+            if error.code != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise
+            continue
+        found[resource.name] = {
+            key: entry.value for key, entry in entries.items() if entry.value is not None
+        }
+    return found
+
+
+class _RefusedError(CommandError):
+    """Kafka answered, and refused."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def _result(future: "Future[Any]", settings: Settings, what: str) -> Any:
+    try:
+        return future.result(timeout=CHANGE_TIMEOUT_S + ANSWER_TIMEOUT_S)
+    except KafkaException as error:
+        raise _translated(error, settings, what) from error
+
+
+def _translated(
+    error: KafkaException, settings: Settings, what: str, why: str = ""
+) -> CommandError:
+    reason: KafkaError = error.args[0]
+    if reason.code() in _UNREACHABLE:
+        return Unreachable(
+            f"Kafka at {settings.bootstrap} cannot be reached: no answer while {what} "
+            f"({why or reason.str()}). Remedy: start it, or name another with --bootstrap or "
+            "OBJECTIONS_BOOTSTRAP."
+        )
+    return _RefusedError(
+        f"Kafka at {settings.bootstrap} refused {what}: {reason.name()}: {reason.str()}",
+        reason.code(),
+    )

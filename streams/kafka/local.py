@@ -1,0 +1,337 @@
+"""
+A real single-node Apache Kafka on this machine, for development, tests, demo and benchmarks.
+
+One JVM is broker and controller at once; it listens on 127.0.0.1 only, without encryption.
+It runs in a session of its own, so that a terminal's Ctrl-C reaches us and not it,
+and a watcher kills it when our process ends in whatever way: no Kafka is left behind.
+Data, configuration and log are in one folder; the same folder started again has the same data.
+"""
+
+import base64
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from streams.errors import Unreachable, UsageProblem
+from streams.kafka import jars
+
+HOST = "127.0.0.1"
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 15.0  # An orderly stop takes about a second; after this it is killed.
+_FORMAT_TIMEOUT_S = 60.0
+_METADATA_TIMEOUT_S = 1.0
+_POLL_PAUSE_S = 0.05
+_LOG_TAIL_LINES = 15
+_PORT_ATTEMPTS = 3  # A free port may be taken by another process before Kafka takes it.
+
+_JAVA_OPTIONS = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC")
+_C1_ONLY = "-XX:TieredStopAtLevel=1"  # Starts sooner and spares the processor; slower at full load.
+
+# Kills Kafka ($0) once this process's end of the pipe is closed, unless told that all is done.
+_WATCHER = 'read -r word; [ "$word" = done ] || kill -9 "$0"'
+
+_PROPERTIES = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "controller.listener.names": "CONTROLLER",
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    # One node: internal topics cannot have more replicas.
+    "offsets.topic.replication.factor": "1",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    # Fewer than the default 50: made at first use, and somebody is waiting then.
+    "offsets.topic.num.partitions": "4",
+    "transaction.state.log.num.partitions": "4",
+    "share.coordinator.state.topic.num.partitions": "1",
+    # A misspelt topic is an error, not a new topic.
+    "auto.create.topics.enable": "false",
+    "group.initial.rebalance.delay.ms": "0",
+    "group.min.session.timeout.ms": "1000",
+    # Default 9 s, in which a killed broker may not come back: the controller takes it for alive.
+    "broker.session.timeout.ms": "3000",
+    "broker.heartbeat.interval.ms": "500",
+    # Default 128 MiB; 2 MiB are enough for a hundred thousand keys at a time.
+    "log.cleaner.dedupe.buffer.size": "2097152",
+}
+
+_LOG4J = """\
+<Configuration status="WARN">
+  <Appenders>
+    <Console name="out"><PatternLayout pattern="%d %p %m (%c)%n%throwable"/></Console>
+  </Appenders>
+  <Loggers>
+    <Root level="WARN"><AppenderRef ref="out"/></Root>
+    <Logger name="kafka.server.KafkaRaftServer" level="INFO"/>
+  </Loggers>
+</Configuration>
+"""
+
+
+class LocalKafka:
+    """
+    One Kafka in *folder*, which is made if need be; `with LocalKafka(folder) as kafka:` runs it.
+
+    port: where clients connect; 0 takes a free one and keeps it over restarts.
+    c1_only: start quickly; False lets Java optimise fully, for benchmarks.
+    properties: broker properties that add to or replace ours.
+    say: gets lines for people about what takes long (a first download).
+
+    Not thread-safe: one thread at a time starts and stops it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int = 0,
+        c1_only: bool = True,
+        properties: Mapping[str, str] | None = None,
+        say: jars.Say = jars.say_on_stderr,
+    ) -> None:
+        self.folder = folder.absolute()
+        self.port = port
+        self._any_port = port == 0
+        self._c1_only = c1_only
+        self._properties = dict(properties or {})
+        self._say = say
+        self._process: subprocess.Popen[bytes] | None = None
+        self._watcher: subprocess.Popen[bytes] | None = None
+
+    @property
+    def bootstrap(self) -> str:
+        """What clients take as `bootstrap.servers`."""
+        assert self.port, "the port is not known before start()"
+        return f"{HOST}:{self.port}"
+
+    @property
+    def log_path(self) -> Path:
+        """All that Kafka and its Java say, over all starts."""
+        return self.folder / "kafka.log"
+
+    @property
+    def pid(self) -> int:
+        """Process id of the running Kafka, for tests that send it signals."""
+        assert self._process is not None, "Kafka is not running"
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there; True also for one that was stopped with SIGSTOP."""
+        return self._process is not None and self._process.poll() is None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """
+        Start Kafka and return when it has answered a metadata request.
+
+        Raises UsageProblem when the port is taken or the extra is missing,
+        Unreachable, with the end of its log, when it does not come up.
+        """
+        assert not self.running, "Kafka is running already"
+        command = [str(jars.java()), *_JAVA_OPTIONS, *([_C1_ONLY] if self._c1_only else [])]
+        class_path = ":".join(str(jar) for jar in jars.class_path(self._say))
+        command += [f"-Dlog4j2.configurationFile={self.folder / 'log4j2.xml'}", "-cp", class_path]
+        for attempts_left in reversed(range(_PORT_ATTEMPTS)):
+            self._configure()
+            if not (self.folder / "data" / "meta.properties").exists():
+                self._format(command)
+            self._spawn([*command, "kafka.Kafka", str(self._properties_path)])
+            try:
+                self._wait_until_ready()
+            except BaseException as error:
+                self.kill()
+                lost_port = self._any_port and not is_free(self.port)
+                if not (attempts_left and lost_port and isinstance(error, Unreachable)):
+                    raise
+                self.port = 0
+            else:
+                return
+
+    def stop(self) -> None:
+        """Stop Kafka in order, or kill it when that takes long; no harm when it is not running."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._say(f"Kafka did not stop within {STOP_TIMEOUT_S:.0f} s and is killed")
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """
+        End Kafka with SIGKILL; `start` again finds what it had written.
+
+        Seen in Kafka 4.3.1: a transaction committed within milliseconds before the kill may stay
+        open for ever.  Loading it, the lone broker takes partitions that have no leader yet for
+        deleted and writes no marker there.  Let commits be read before killing.
+        """
+        if self._process is None:
+            return
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+        if self._watcher is not None:
+            self._watcher.communicate(b"done\n")
+            self._watcher = None
+
+    def wait(self) -> None:
+        """
+        Return never while Kafka runs.
+
+        Raises Unreachable when it ended by itself.
+        """
+        assert self._process is not None, "Kafka is not running"
+        status = self._process.wait()
+        raise Unreachable(self._ended(f"ended by itself with status {status}"))
+
+    @property
+    def _properties_path(self) -> Path:
+        return self.folder / "server.properties"
+
+    def _configure(self) -> None:
+        """Write the configuration, with ports that are free now."""
+        if not self.port:
+            self.port = free_port()
+        elif not is_free(self.port):
+            message = (
+                f"port {self.port} on {HOST} is taken, so no Kafka can be started there; "
+                "stop what listens on it or give another port."
+            )
+            raise UsageProblem(message)
+        controller = f"{HOST}:{free_port()}"
+        properties = _PROPERTIES | {
+            "listeners": f"PLAINTEXT://{HOST}:{self.port},CONTROLLER://{controller}",
+            "advertised.listeners": f"PLAINTEXT://{HOST}:{self.port}",
+            "controller.quorum.bootstrap.servers": controller,
+            "log.dirs": str(self.folder / "data"),
+        }
+        lines = [f"{name}={value}\n" for name, value in (properties | self._properties).items()]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._properties_path.write_text("".join(lines), encoding="utf-8")
+        (self.folder / "log4j2.xml").write_text(_LOG4J, encoding="utf-8")
+
+    def _format(self, command: list[str]) -> None:
+        """Make an empty Kafka's data folder."""
+        configuration = str(self._properties_path)
+        with self.log_path.open("ab") as log:
+            done = subprocess.run(
+                [
+                    *command,
+                    "kafka.tools.StorageTool",
+                    "format",
+                    "-g",
+                    "-t",
+                    _cluster_id(),
+                    "-c",
+                    configuration,
+                    "--standalone",
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                timeout=_FORMAT_TIMEOUT_S,
+                check=False,
+            )
+        if done.returncode:
+            raise Unreachable(self._ended("could not prepare its data folder"))
+
+    def _spawn(self, command: list[str]) -> None:
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._watcher = subprocess.Popen(
+            ["sh", "-c", _WATCHER, str(self._process.pid)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def _wait_until_ready(self) -> None:
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        while not _accepts(self.port):
+            self._check_starting(deadline_s)
+            time.sleep(_POLL_PAUSE_S)
+        client = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        while True:
+            self._check_starting(deadline_s)
+            try:
+                if client.list_topics(timeout=_METADATA_TIMEOUT_S).brokers:
+                    return
+            except KafkaException:
+                continue
+
+    def _check_starting(self, deadline_s: float) -> None:
+        assert self._process is not None, "Kafka is not running"
+        status = self._process.poll()
+        if status is not None:
+            raise Unreachable(self._ended(f"ended with status {status} while starting"))
+        if time.monotonic() > deadline_s:
+            raise Unreachable(self._ended(f"was not ready within {START_TIMEOUT_S:.0f} s"))
+
+    def _ended(self, what: str) -> str:
+        """Return the message that the local Kafka *what*, with the end of its log."""
+        lines = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()
+        tail = "\n".join(f"  {line}" for line in lines[-_LOG_TAIL_LINES:]) or "  (empty)"
+        return f"the local Kafka {what}; the end of {self.log_path}:\n{tail}"
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def is_free(port: int) -> bool:
+    """Return whether a server could listen on *port* now."""
+    with socket.socket() as probe:
+        # As Java does: connections that are only being closed do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True
+
+
+def _accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def _cluster_id() -> str:
+    """Return a new cluster's id: 16 random bytes, not to be taken for an option."""
+    while True:
+        text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not text.startswith("-"):
+            return text

@@ -1,0 +1,274 @@
+"""
+Every metric of a worker, declared once; the numbers behind them, and their Prometheus text.
+
+`METRICS` is the table people look up, and the collector is built from it.
+Counters and histograms are fed in whole batches by the event loop and the transaction's thread.
+Gauges are asked of the worker at each scrape, so they are never older than the answer.
+No clock here: whoever knows the time hands it in.  Source: contract.md, "Metrics".
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Final, Literal, Protocol, get_args
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+from streams.latencies import BOUNDS_MS, Latencies
+
+Stage = Literal["decided", "published"]
+EventOutcome = Literal["applied", "unchanged", "dead_letter"]
+OutputKind = Literal["record", "tombstone"]
+TransactionOutcome = Literal["committed", "aborted", "fenced"]
+
+Labels = tuple[str, ...]
+Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
+
+_LE: Final = (*(str(bound_ms / 1000) for bound_ms in BOUNDS_MS), "+Inf")
+
+# What generate_latest writes: the text format every version of Prometheus reads.
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric's public face; topic labels hold the full name, with its prefix."""
+
+    name: str
+    type: Literal["counter", "gauge", "histogram"]
+    labels: Labels
+    unit: str
+    meaning: str
+
+
+PROPAGATION = Metric(
+    "objections_propagation_seconds",
+    "histogram",
+    ("stage", "topic"),
+    "seconds",
+    "From the input's broker time stamp until it is decided, and until the transaction with the "
+    "last output it caused is committed (published).",
+)
+OLDEST_UNPROPAGATED = Metric(
+    "objections_oldest_unpropagated_seconds",
+    "gauge",
+    ("topic", "partition"),
+    "seconds",
+    "Age of the oldest input record, fetched or not, whose outputs are not all published; "
+    "0 when none.",
+)
+EVENTS = Metric(
+    "objections_events_total",
+    "counter",
+    ("topic", "outcome"),
+    "records",
+    "Input records that were applied, changed nothing, or became a dead letter.",
+)
+PUBLISHED = Metric(
+    "objections_published_total",
+    "counter",
+    ("topic", "kind"),
+    "records",
+    "Output records and tombstones in committed transactions.",
+)
+TRANSACTIONS = Metric(
+    "objections_transactions_total",
+    "counter",
+    ("outcome",),
+    "transactions",
+    "Transactions that were committed, rolled back, or refused since the partitions had moved.",
+)
+CONSUMER_LAG = Metric(
+    "objections_consumer_lag_records",
+    "gauge",
+    ("topic", "partition"),
+    "records",
+    "End offset of the input minus the position read to.",
+)
+FANOUT_PENDING = Metric(
+    "objections_fanout_pending_items",
+    "gauge",
+    ("partition",),
+    "items",
+    "Items still to be answered again after their user's decision changed.",
+)
+CLOCK_OVERDUE = Metric(
+    "objections_clock_overdue_seconds",
+    "gauge",
+    ("partition",),
+    "seconds",
+    "How late the oldest timer is that is due and has not fired; 0 when none.",
+)
+RESTORED_ROWS = Metric(
+    "objections_restored_rows_total",
+    "counter",
+    (),
+    "rows",
+    "Rows of state read back from the changelogs.",
+)
+RESTORE = Metric(
+    "objections_restore_seconds",
+    "gauge",
+    (),
+    "seconds",
+    "How long the latest restore of state took; 0 before the first.",
+)
+
+METRICS: Final = (
+    PROPAGATION, OLDEST_UNPROPAGATED, EVENTS, PUBLISHED, TRANSACTIONS, CONSUMER_LAG,
+    FANOUT_PENDING, CLOCK_OVERDUE, RESTORED_ROWS, RESTORE,
+)  # fmt: skip
+
+
+class Gauges(Protocol):
+    """What is asked at each scrape; seconds, records and items as the methods' metrics say."""
+
+    def oldest_unpropagated(self) -> Mapping[tuple[str, int], float]: ...
+    def lag(self) -> Mapping[tuple[str, int], int]: ...
+    def fanout_pending(self) -> Mapping[int, int]: ...
+    def clock_overdue(self) -> Mapping[int, float]: ...
+
+
+class Metrics(Collector):
+    """
+    The numbers of one worker, in a registry of their own.
+
+    inputs, outputs: full topic names whose series exist from the start with 0, so that `rate`
+    sees their first event and `absent` means that the worker is gone.
+    """
+
+    def __init__(self, inputs: Iterable[str], outputs: Iterable[str] = ()) -> None:
+        inputs = tuple(inputs)
+        self._lock = Lock()  # Held for a few microseconds: never while a gauge is asked.
+        self._source: Gauges | None = None
+        self._restore_s = 0.0
+        self._latencies = {
+            (stage, topic): Latencies() for stage in get_args(Stage) for topic in inputs
+        }
+        self._counts: dict[Metric, dict[Labels, int]] = {
+            EVENTS: {(topic, each): 0 for topic in inputs for each in get_args(EventOutcome)},
+            PUBLISHED: {(topic, each): 0 for topic in outputs for each in get_args(OutputKind)},
+            TRANSACTIONS: {(each,): 0 for each in get_args(TransactionOutcome)},
+            RESTORED_ROWS: {(): 0},
+        }
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def watch(self, source: Gauges) -> None:
+        """Ask *source* for the gauges from now on; until then they have no series."""
+        self._source = source
+
+    def decided(self, topic: str, received_ms: Sequence[int], now_ms: int) -> None:
+        """Records with these broker time stamps have been folded at *now_ms*."""
+        self._observe("decided", topic, received_ms, now_ms)
+
+    def published(self, topic: str, received_ms: Sequence[int], now_ms: int) -> None:
+        """All that records with these broker time stamps caused is committed at *now_ms*."""
+        self._observe("published", topic, received_ms, now_ms)
+
+    def events(
+        self, topic: str, applied: int = 0, unchanged: int = 0, dead_letter: int = 0
+    ) -> None:
+        """Count what became of records of *topic*."""
+        counts: dict[EventOutcome, int] = {
+            "applied": applied,
+            "unchanged": unchanged,
+            "dead_letter": dead_letter,
+        }
+        self._count(EVENTS, {(topic, outcome): count for outcome, count in counts.items()})
+
+    def outputs(self, topic: str, records: int = 0, tombstones: int = 0) -> None:
+        """Count what was published on *topic*."""
+        counts: dict[OutputKind, int] = {"record": records, "tombstone": tombstones}
+        self._count(PUBLISHED, {(topic, kind): count for kind, count in counts.items()})
+
+    def transaction(self, outcome: TransactionOutcome) -> None:
+        """Count a transaction that has ended."""
+        self._count(TRANSACTIONS, {(outcome,): 1})
+
+    def restored(self, rows: int, seconds: float) -> None:
+        """Count a restore that has ended."""
+        self._count(RESTORED_ROWS, {(): rows})
+        self._restore_s = seconds
+
+    def transactions(self) -> Mapping[str, int]:
+        """Return how many transactions have ended, by outcome."""
+        with self._lock:
+            return {outcome: count for (outcome,), count in self._counts[TRANSACTIONS].items()}
+
+    def text(self) -> bytes:
+        """Return all metrics as CONTENT_TYPE says; call it where the gauges' source may be read."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Family]:
+        """Yield a family for each of METRICS."""
+        gauges = self._gauges()
+        for metric in METRICS:
+            if metric.type == "histogram":
+                yield self._histogram(metric)
+            elif metric.type == "counter":
+                with self._lock:
+                    counts = dict(self._counts[metric])
+                yield _filled(CounterMetricFamily, metric, counts)
+            else:
+                yield _filled(GaugeMetricFamily, metric, gauges[metric])
+
+    def _observe(self, stage: Stage, topic: str, received_ms: Sequence[int], now_ms: int) -> None:
+        if not received_ms:
+            return
+        with self._lock:
+            latencies = self._latencies.get((stage, topic))
+            if latencies is None:
+                latencies = self._latencies[stage, topic] = Latencies()
+            latencies.observe_many(received_ms, now_ms)
+
+    def _count(self, metric: Metric, news: Mapping[Labels, int]) -> None:
+        with self._lock:
+            counts = self._counts[metric]
+            for labels, count in news.items():
+                counts[labels] = counts.get(labels, 0) + count
+
+    def _gauges(self) -> dict[Metric, dict[Labels, float]]:
+        found: dict[Metric, dict[Labels, float]] = {
+            metric: {} for metric in METRICS if metric.type == "gauge"
+        }
+        found[RESTORE] = {(): self._restore_s}
+        if self._source is not None:
+            found[OLDEST_UNPROPAGATED] = _by_place(self._source.oldest_unpropagated())
+            found[CONSUMER_LAG] = _by_place(self._source.lag())
+            found[FANOUT_PENDING] = _by_partition(self._source.fanout_pending())
+            found[CLOCK_OVERDUE] = _by_partition(self._source.clock_overdue())
+        return found
+
+    def _histogram(self, metric: Metric) -> HistogramMetricFamily:
+        family = HistogramMetricFamily(metric.name, metric.meaning, labels=metric.labels)
+        with self._lock:
+            found = [
+                (labels, [*each.within, each.count], each.sum_ms)
+                for labels, each in self._latencies.items()
+            ]
+        for labels, counts, sum_ms in found:
+            family.add_metric(labels, list(zip(_LE, counts, strict=True)), sum_value=sum_ms / 1000)
+        return family
+
+
+def _filled(
+    make: type[CounterMetricFamily] | type[GaugeMetricFamily],
+    metric: Metric,
+    values: Mapping[Labels, float],
+) -> CounterMetricFamily | GaugeMetricFamily:
+    family = make(metric.name, metric.meaning, labels=metric.labels)
+    for labels, value in values.items():
+        family.add_metric(labels, value)
+    return family
+
+
+def _by_place(values: Mapping[tuple[str, int], float]) -> dict[Labels, float]:
+    return {(topic, str(partition)): value for (topic, partition), value in values.items()}
+
+
+def _by_partition(values: Mapping[int, float]) -> dict[Labels, float]:
+    return {(str(partition),): value for partition, value in values.items()}

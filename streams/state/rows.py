@@ -1,0 +1,199 @@
+"""
+State as bytes: keys and values of the changelogs and of the local store, which are the same.
+
+A key's first byte says what its row is.  A value's first byte is the version of its encoding: a
+row written by a newer worker is refused, never guessed at.
+"""
+
+import struct
+from typing import Final
+
+import msgspec
+
+from streams.core.fanout import Job
+from streams.core.fold import UserRow
+from streams.core.item import Item
+from streams.errors import Halt
+
+USER: Final = b"u"  # user_id -> UserRow
+JOB: Final = b"j"  # user_id -> Job
+DEAD_LETTER: Final = b"d"  # user_id, offset of a bad `content` record -> its content_id
+POSITION: Final = b"p"  # an input topic -> the next offset to read
+ITEM: Final = b"i"  # user_id, content_id -> Item
+# Of the local store alone, as they follow from other rows:
+TIMER: Final = b"t"  # an instant, user_id -> nothing
+META: Final = b"m"  # about the store itself
+
+VERSION: Final = 1
+_VERSION_BYTE: Final = bytes([VERSION])
+
+_LENGTH: Final = struct.Struct(">H")
+_OFFSET: Final = struct.Struct(">Q")
+_USER_HEAD: Final = struct.Struct(">Bq")  # version, next_change_ms
+# version, revision, created_ms, readable_offset, visibility, product, kind, flags, dead letters
+_ITEM_HEAD: Final = struct.Struct(">BqqqBBBBH")
+_DELETED: Final = 1
+_PRIVATE_MESSAGE: Final = 2
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_user_decoder: Final = msgspec.msgpack.Decoder(UserRow)
+_job_decoder: Final = msgspec.msgpack.Decoder(Job)
+
+
+def user_key(user_id: str) -> bytes:
+    """Return the key of a user's row."""
+    return USER + user_id.encode()
+
+
+def job_key(user_id: str) -> bytes:
+    """Return the key of the row of a user's fan-out."""
+    return JOB + user_id.encode()
+
+
+def user_of(key: bytes) -> str:
+    """Return the user_id in the key of a user's or a job's row."""
+    return key[1:].decode()
+
+
+def items_prefix(user_id: str) -> bytes:
+    """Return what the keys of all items of *user_id*, and no others, begin with."""
+    user = user_id.encode()
+    return ITEM + _LENGTH.pack(len(user)) + user
+
+
+def item_key(user_id: str, content_id: str) -> bytes:
+    """Return the key of an item's row."""
+    return items_prefix(user_id) + content_id.encode()
+
+
+def dead_letter_key(user_id: str, offset: int) -> bytes:
+    """Return the key of the row that finds an item by its unreadable record."""
+    user = user_id.encode()
+    return DEAD_LETTER + _LENGTH.pack(len(user)) + user + _OFFSET.pack(offset)
+
+
+def position_key(topic: str) -> bytes:
+    """Return the key of an input position; *topic* as named in the contract."""
+    return POSITION + topic.encode()
+
+
+def timer_key(due_ms: int, user_id: str) -> bytes:
+    """Return the key of a timer: ordered by its instant."""
+    return TIMER + _OFFSET.pack(max(due_ms, 0)) + user_id.encode()
+
+
+def timer_of(key: bytes) -> tuple[int, str]:
+    """Return the instant and user_id of a timer's key."""
+    return _OFFSET.unpack_from(key, 1)[0], key[9:].decode()
+
+
+def encode_user(row: UserRow) -> bytes:
+    """Return the bytes of a user's row."""
+    return _USER_HEAD.pack(VERSION, row.next_change_ms) + _encode(row)
+
+
+def decode_user(data: bytes) -> UserRow:
+    """Return the user's row in *data*.  Raises `Halt` for a newer version's."""
+    _check_version(data)
+    return _user_decoder.decode(memoryview(data)[_USER_HEAD.size :])
+
+
+def next_change_ms(data: bytes) -> int:
+    """Return when the decision in a user's row changes by time, without decoding the rest."""
+    _check_version(data)
+    return int(_USER_HEAD.unpack_from(data)[1])
+
+
+def encode_job(job: Job) -> bytes:
+    """Return the bytes of a job's row."""
+    return _VERSION_BYTE + _encode(job)
+
+
+def decode_job(data: bytes) -> Job:
+    """Return the job in *data*.  Raises `Halt` for a newer version's."""
+    _check_version(data)
+    return _job_decoder.decode(memoryview(data)[1:])
+
+
+def encode_item(item: Item) -> bytes:
+    """Return the bytes of an item's row."""
+    flags = (_DELETED if item.deleted else 0) | (_PRIVATE_MESSAGE if item.private_message else 0)
+    letters = item.dead_letters
+    head = _ITEM_HEAD.pack(
+        VERSION,
+        item.revision,
+        item.created_ms,
+        item.readable_offset,
+        item.visibility,
+        item.product,
+        item.kind,
+        flags,
+        len(letters),
+    )
+    if letters:
+        return head + struct.pack(f">{len(letters)}Q", *letters) + item.value
+    return head + item.value
+
+
+def decode_item(data: bytes) -> Item:
+    """Return the item in *data*.  Raises `Halt` for a newer version's."""
+    _check_version(data)
+    (
+        _version,
+        revision,
+        created_ms,
+        readable_offset,
+        visibility,
+        product,
+        kind,
+        flags,
+        letters_n,
+    ) = _ITEM_HEAD.unpack_from(data)
+    letters: tuple[int, ...] = ()
+    start = _ITEM_HEAD.size
+    if letters_n:
+        letters = struct.unpack_from(f">{letters_n}Q", data, start)
+        start += 8 * letters_n
+    return Item(
+        revision,
+        visibility,
+        data[start:],
+        product,
+        kind,
+        created_ms,
+        bool(flags & _DELETED),
+        bool(flags & _PRIVATE_MESSAGE),
+        readable_offset,
+        letters,
+    )
+
+
+def encode_number(number: int) -> bytes:
+    """Return the bytes of a position or another number from 0."""
+    return _VERSION_BYTE + _OFFSET.pack(number)
+
+
+def decode_number(data: bytes) -> int:
+    """Return the number in *data*.  Raises `Halt` for a newer version's."""
+    _check_version(data)
+    return int(_OFFSET.unpack_from(data, 1)[0])
+
+
+def encode_text(text: str) -> bytes:
+    """Return the bytes of a row that is a text."""
+    return _VERSION_BYTE + text.encode()
+
+
+def decode_text(data: bytes) -> str:
+    """Return the text in *data*.  Raises `Halt` for a newer version's."""
+    _check_version(data)
+    return data[1:].decode()
+
+
+def _check_version(data: bytes) -> None:
+    if data[:1] != _VERSION_BYTE:
+        found = data[0] if data else "none"
+        raise Halt(
+            f"a row of the state has version {found}, this program reads version {VERSION}: "
+            "a newer worker has written it; run that version here too"
+        )

@@ -1,0 +1,52 @@
+"""
+The Faust agents: one for each input.
+
+Each decodes its topic's part of a round and hands it to the cycle, which acknowledges it when
+its transaction is committed.  No exception may leave an agent: Faust would count the event as
+done.  So what decoding does not expect ends the process.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import faust
+
+from streams.settings import Settings
+from streams.worker.cycle import Decoded
+from streams.worker.intake import take_in
+from streams.worker.names import INPUTS
+from streams.worker.transport import Batch, BatchSchema
+
+
+def add_agents(
+    app: faust.App,
+    settings: Settings,
+    submit: Callable[[Decoded], None],
+    fail: Callable[[BaseException], None],
+) -> None:
+    """Give *app* an agent for each input; complete rounds go to *submit*, errors to *fail*."""
+    for topic in INPUTS:
+        _add_agent(app, settings.topic(topic), topic, submit, fail)
+
+
+def _add_agent(
+    app: faust.App,
+    full_topic: str,
+    name: str,
+    submit: Callable[[Decoded], None],
+    fail: Callable[[BaseException], None],
+) -> None:
+    async def decode(stream: Any) -> None:
+        async for event in stream.noack().events():
+            batch: Batch = event.value
+            try:
+                intakes = [take_in(fetched, full_topic) for fetched in batch.fetched]
+            except Exception as error:  # noqa: BLE001  (see above)
+                fail(error)
+                continue
+            if batch.decoded.add(intakes, event):
+                submit(batch.decoded)
+
+    decode.__name__ = name.replace("-", "_")
+    channel = app.topic(full_topic, schema=BatchSchema(), internal=False)
+    app.agent(channel, name=f"streams.{decode.__name__}")(decode)

@@ -1,0 +1,261 @@
+"""
+The parts of a worker put together: a Faust app on our transport, with its cycle and its HTTP.
+
+Rebalances pass through here: the fetch thread calls, the event loop acts, the thread waits.
+"""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, Final
+
+import faust
+from faust.types import TP
+from mode import Service
+from yarl import URL
+
+from streams.core.policy import Policy
+from streams.errors import Halt
+from streams.metrics import Metrics
+from streams.settings import Settings
+from streams.state.store import Memory
+from streams.worker.agents import add_agents
+from streams.worker.cycle import Cycle
+from streams.worker.fetch import Assigned, Fetch, Round, Start
+from streams.worker.http import HttpServer
+from streams.worker.names import INPUTS
+from streams.worker.partition import Partition
+from streams.worker.restore import Changelogs, Progress, Restore, Restored
+from streams.worker.status import WorkerStatus
+from streams.worker.transaction import Publisher
+from streams.worker.transport import FAUST_LOGGER, RoundConsumer, Transport
+
+logger = logging.getLogger(__name__)
+
+HAND_OVER_MARGIN: Final = 0.9  # of the rebalance timeout: longer, and the group would expel us
+
+
+class App(faust.App):
+    """A Faust app that knows the service's settings, for its transport."""
+
+    logger = FAUST_LOGGER
+    settings_of_service: Settings
+
+
+class ObjectionWorker(Service):
+    """
+    The service beside Faust's: cycle, fetch, restore, HTTP.  Implements `fetch.Listener`.
+
+    failure: set when the worker cannot go on; whoever runs it ends the process.
+    """
+
+    logger = FAUST_LOGGER
+
+    def __init__(
+        self,
+        app: App,
+        settings: Settings,
+        policy: Policy,
+        changelogs: Changelogs,
+        metrics: Metrics,
+        instance: str,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.failure: asyncio.Future[None] = asyncio.get_event_loop().create_future()
+        self._app = app
+        self._settings = settings
+        self._policy = policy
+        self._changelogs = changelogs
+        self._metrics = metrics
+        self._memory = Memory(settings.block_cache_bytes)
+        self._publisher = Publisher(settings, f"{settings.group}-{instance}")
+        self._fetch = Fetch(settings, self)
+        self.status = WorkerStatus(settings, self._fetch, metrics, instance)
+        self.cycle = Cycle(settings, self._publisher, self._fetch, metrics, self.status)
+        self.status.partitions = self.cycle.partitions
+        metrics.watch(self.status)
+        self._http = HttpServer(settings, self.status, metrics)
+        self._restore: Restore | None = None
+        self._assignment = -1
+        add_agents(app, settings, self.cycle.submit, self.fail)
+
+    async def on_start(self) -> None:
+        """Start serving HTTP at once; reading begins when Faust and the producer are ready."""
+        self._loop = asyncio.get_running_loop()
+        await self._http.start()
+        logger.info("status page and metrics: http://%s/", self._http.address)
+
+    @Service.task
+    async def _run(self) -> None:
+        try:
+            consumer = self._consumer
+            await self.cycle.start()
+            await consumer.subscribed.wait()
+            self._fetch.start()
+            await self.cycle.run()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001  (told to whoever runs the worker)
+            self.fail(error)
+
+    async def on_stop(self) -> None:
+        """Finish the transaction in hand, then leave the group."""
+        await self._cancel_restore()
+        await self.cycle.stop()
+        self._fetch.stop()
+        if self._fetch.is_alive():
+            await asyncio.to_thread(self._fetch.join)
+        await self._http.stop()
+
+    def fail(self, error: BaseException) -> None:
+        """End the worker because of *error*."""
+        if not self.failure.done():
+            self.failure.set_exception(error)
+
+    @property
+    def _consumer(self) -> RoundConsumer:
+        consumer: RoundConsumer = self._app.consumer
+        return consumer
+
+    # What follows is called in the fetch thread.
+
+    def on_round(self, taken: Round) -> None:
+        """Pass a round on to Faust."""
+        self._loop.call_soon_threadsafe(self._deliver, taken)
+
+    def on_assigned(self, assigned: Assigned) -> None:
+        """Let the event loop take partitions over; returns when they are held, not yet ready."""
+        self._hand_over(self._take_over(assigned))
+
+    def on_revoked(self, *, lost: bool) -> None:
+        """Let the event loop give all partitions up; returns when it has."""
+        self._hand_over(self._give_up())
+
+    def on_rewound(self, generation: int) -> None:
+        """Accept rounds again after a rollback."""
+        self._loop.call_soon_threadsafe(self.cycle.accept, generation)
+
+    def on_caught_up(self, partition: int, positions: dict[str, int]) -> None:
+        """Let a partition grant once all that could restrict is folded."""
+        self._loop.call_soon_threadsafe(self._release, partition, positions)
+
+    def on_failed(self, error: BaseException) -> None:
+        """End the worker."""
+        self._loop.call_soon_threadsafe(self.fail, error)
+
+    def _hand_over(self, action: Coroutine[Any, Any, None]) -> None:
+        future = asyncio.run_coroutine_threadsafe(action, self._loop)
+        future.result(self._settings.rebalance_timeout_ms / 1000 * HAND_OVER_MARGIN)
+
+    # What follows runs in the event loop.
+
+    def _deliver(self, taken: Round) -> None:
+        self.status.taken(taken)
+        self._consumer.deliver(taken)
+
+    async def _take_over(self, assigned: Assigned) -> None:
+        tps = {TP(self._settings.topic(t), p) for t in INPUTS for p in assigned.partitions}
+        self._assignment = assigned.number
+        self.cycle.accept(assigned.generation, assigned.group_metadata)
+        self.status.assigned(assigned.partitions, member=True)
+        logger.info("assigned: partitions %s", sorted(assigned.partitions))
+        await self._consumer.faust_assigned(tps, assigned.generation)
+        if not assigned.partitions:
+            return
+        number, loop = assigned.number, self._loop
+        self._restore = Restore(
+            self._settings,
+            assigned.partitions,
+            self._memory,
+            self._changelogs,
+            lambda restored: self._pass(number, restored),
+            lambda progress, error: loop.call_soon_threadsafe(self._restore_ended, progress, error),
+        )
+        self._restore.start()
+
+    def _pass(self, assignment: int, restored: Restored) -> None:
+        """Pass a restored partition to the loop; in the restore's thread."""
+        self._loop.call_soon_threadsafe(self._own, assignment, restored)
+
+    def _own(self, assignment: int, restored: Restored) -> None:
+        if assignment != self._assignment:
+            restored.store.close()
+            return
+        partition = Partition(
+            restored.number,
+            restored.store,
+            restored.reached,
+            restored.positions,
+            self._policy,
+            f"/objection-streams/{self._settings.group}",
+            self._settings.topic("content"),
+            self._settings.fanout_inline_items,
+        )
+        self.cycle.add_partition(partition)
+        self._fetch.start_partition(
+            Start(restored.number, restored.positions, restored.ends), assignment
+        )
+        self.status.restored(restored.number)
+
+    def _restore_ended(self, progress: Progress, error: BaseException | None) -> None:
+        if error is not None:
+            self.fail(error)
+            return
+        self._metrics.restored(progress.rows, progress.seconds)
+        logger.info("restored %d rows in %.1f s", progress.rows, progress.seconds)
+
+    def _release(self, number: int, positions: dict[str, int]) -> None:
+        partition = self.cycle.partitions.get(number)
+        if partition is not None:
+            partition.release_at(positions)
+
+    async def _give_up(self) -> None:
+        self._assignment = -1
+        self.status.assigned(frozenset(), member=False)
+        await self._cancel_restore()
+        await self.cycle.give_up()
+        await self._consumer.faust_revoked()
+        logger.info("partitions given up")
+
+    async def _cancel_restore(self) -> None:
+        restore, self._restore = self._restore, None
+        if restore is not None:
+            await asyncio.to_thread(restore.cancel)
+
+
+def make_app(settings: Settings) -> App:
+    """Return a Faust app on our transport, with all that it would do by itself turned off."""
+    app = App(
+        settings.group,
+        broker="objections://",
+        web_enabled=False,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        stream_wait_empty=False,
+        store="memory://",
+        datadir=str(settings.state_dir / "faust"),
+        loghandlers=[],
+    )
+    app.settings_of_service = settings
+    app.transport = Transport([URL("objections://")], app)
+    return app
+
+
+def read_instance(state_dir: Path) -> str:
+    """
+    Return the id of the worker that keeps its state in *state_dir*; it outlives restarts.
+
+    A restarted worker's producer so aborts the transaction its killed forerunner left open.
+    """
+    path = state_dir / "instance"
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        instance = uuid.uuid4().hex[:12]
+        path.write_text(instance)
+        return instance
+    except OSError as error:
+        raise Halt(f"{path}: {error}") from error

@@ -1,0 +1,137 @@
+"""
+Fetched records -> entries for the fold, and dead letters for the bad ones.
+
+A bad record never stops or loses its neighbours: it becomes a dead letter and a restriction.
+"""
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from streams.core.decode import (
+    Headers,
+    ItemFacts,
+    Restriction,
+    UserFacts,
+    decode_account_age,
+    decode_content,
+    decode_notice,
+    decode_objection,
+    resolved_by,
+    restriction,
+)
+from streams.core.fold import Origin
+from streams.core.outputs import Header, Output
+from streams.errors import BadRecord
+from streams.worker.names import ACCOUNT_AGES, CONTENT, DEAD_LETTERS, NOTICES, OBJECTIONS
+
+if TYPE_CHECKING:
+    from confluent_kafka import Message
+
+# What a dead letter may hold of key and value; the topic takes 8 MiB, the rest is for headers.
+DEAD_LETTER_BYTES_MAX: Final = 8 * 1024 * 1024 - 64 * 1024
+
+_USER_DECODERS: Final = {
+    OBJECTIONS: decode_objection,
+    ACCOUNT_AGES: decode_account_age,
+    NOTICES: decode_notice,
+}
+
+
+class Fetched(NamedTuple):
+    """Records of one partition of an input, in the order of their offsets."""
+
+    topic: str  # as named in the contract
+    partition: int
+    messages: "list[Message]"
+
+
+class Entry(NamedTuple):
+    """
+    One record for the fold.
+
+    event: its facts, or whom it restricts if it is bad.
+    resolves: the dead letter it mends, "topic/partition/offset".
+    """
+
+    origin: Origin
+    event: UserFacts | ItemFacts | Restriction
+    resolves: str | None = None
+
+
+class Intake(NamedTuple):
+    """A decoded `Fetched`: one entry a record, and a dead letter for each bad one."""
+
+    topic: str
+    partition: int
+    next_offset: int
+    entries: list[Entry]
+    dead_letters: list[Output]
+
+
+def take_in(fetched: Fetched, full_topic: str) -> Intake:
+    """Return the decoded records of *fetched*, whose topic is called *full_topic* on Kafka."""
+    entries: list[Entry] = []
+    dead_letters: list[Output] = []
+    partition = fetched.partition
+    decode_user = _USER_DECODERS.get(fetched.topic)
+    for message in fetched.messages:
+        key, value = message.key(), message.value()
+        offset: int = message.offset()  # type: ignore[assignment] # a fetched one has it
+        received_ms = message.timestamp()[1]
+        headers: Headers = message.headers()  # type: ignore[assignment] # always a list
+        event: UserFacts | ItemFacts | Restriction
+        cause_id: str | None = None
+        try:
+            if decode_user is None:
+                event = decode_content(key, value, received_ms, offset)
+                cause_id = event.content_id
+            else:
+                event = decode_user(key, value, received_ms)
+                cause_id = event.cause_id
+        except BadRecord as bad:
+            event = restriction(fetched.topic, key, value)
+            cause_id = event.content_id
+            place = (full_topic, partition, offset, received_ms)
+            dead_letters.append(_dead_letter(key, value, bad, *place))
+        if headers is None:
+            origin = Origin(full_topic, partition, offset, received_ms, cause_id)
+            entries.append(Entry(origin, event))
+        else:
+            trace = _traceparent(headers)
+            origin = Origin(full_topic, partition, offset, received_ms, cause_id, trace)
+            entries.append(Entry(origin, event, resolved_by(headers)))
+    return Intake(fetched.topic, partition, offset + 1, entries, dead_letters)
+
+
+def _dead_letter(
+    key: bytes | None,
+    value: bytes | None,
+    bad: BadRecord,
+    topic: str,
+    partition: int,
+    offset: int,
+    received_ms: int,
+) -> Output:
+    headers: list[Header] = [
+        ("dlq_topic", topic.encode()),
+        ("dlq_partition", b"%d" % partition),
+        ("dlq_offset", b"%d" % offset),
+        ("dlq_timestamp", b"%d" % received_ms),
+        ("dlq_error", bad.code.encode()),
+        ("dlq_detail", bad.detail.encode()),
+    ]
+    key_bytes = key if key is None else key[: DEAD_LETTER_BYTES_MAX // 2]
+    left = DEAD_LETTER_BYTES_MAX - len(key_bytes or b"")
+    value_bytes = value if value is None else value[:left]
+    if (key_bytes, value_bytes) != (key, value):
+        headers.append(("dlq_truncated", b"true"))
+    return Output(DEAD_LETTERS, key_bytes, value_bytes, headers)
+
+
+def _traceparent(headers: Headers) -> bytes | None:
+    for name, value in headers or ():
+        if name == "traceparent" and value is not None:
+            return value if isinstance(value, bytes) else value.encode()
+    return None
+
+
+assert CONTENT not in _USER_DECODERS  # it has a decoder of its own

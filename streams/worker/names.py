@@ -1,0 +1,17 @@
+"""The topics a worker reads and writes, by their names in the contract."""
+
+from typing import Final
+
+OBJECTIONS: Final = "objections"
+ACCOUNT_AGES: Final = "account-ages"
+NOTICES: Final = "notices"
+CONTENT: Final = "content"
+
+USER_TOPICS: Final = (OBJECTIONS, ACCOUNT_AGES, NOTICES)  # folded before content
+INPUTS: Final = (*USER_TOPICS, CONTENT)
+
+DEAD_LETTERS: Final = "dead-letters"
+OUTPUTS: Final = ("eligibility", "training-users", "training-content", DEAD_LETTERS)
+USERS_CHANGELOG: Final = "objections-users-changelog"
+CONTENT_CHANGELOG: Final = "objections-content-changelog"
+CHANGELOGS: Final = (USERS_CHANGELOG, CONTENT_CHANGELOG)

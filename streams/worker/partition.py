@@ -1,0 +1,336 @@
+"""
+One partition number that this worker owns: its state, and the fold of a cycle over it.
+
+Pure arithmetic over the state: no Kafka here.  A cycle's result, `Folded`, is everything that
+has to be written for it, in one transaction and then in one WriteBatch.
+"""
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import Final, NamedTuple
+
+from streams.core.answers import Answers
+from streams.core.decode import ItemFacts, UserFacts
+from streams.core.fold import Fold
+from streams.core.item import Item
+from streams.core.outputs import Output, Writer
+from streams.core.policy import Policy
+from streams.core.times import NEVER_MS
+from streams.state import rows
+from streams.state.store import Reached, Row, Store
+from streams.state.view import Layer, View
+from streams.worker.intake import Entry, Intake
+from streams.worker.names import ACCOUNT_AGES, CONTENT, INPUTS, OBJECTIONS
+
+TIMERS_PER_CYCLE: Final = 500  # as many grants by the clock as may go before fresh input
+PENDING_COUNTED_MAX: Final = 20_000  # items of a fan-out counted for a metric
+JOBS_PER_CYCLE: Final = 4  # fan-outs that share a cycle's slice
+
+
+class Handled(NamedTuple):
+    """What became of one batch: counts of records, and their broker time stamps."""
+
+    topic: str
+    applied: int
+    unchanged: int
+    dead_letter: int
+    received_ms: list[int]
+
+
+class Fanned(NamedTuple):
+    """A fan-out that is done: the topic and broker time stamp of the record it began with."""
+
+    topic: str
+    received_ms: int
+
+
+class Folded(NamedTuple):
+    """
+    One partition's part of a cycle.
+
+    users_rows, content_rows: for the changelogs and the store; local_rows: for the store alone.
+    positions: next offset to read of every input, as of this cycle.
+    delayed: records (topic, time stamp) whose fan-out goes on beyond this cycle.
+    """
+
+    partition: "Partition"
+    outputs: list[Output]
+    users_rows: list[Row]
+    content_rows: list[Row]
+    local_rows: list[Row]
+    positions: dict[str, int]
+    layer: Layer
+    handled: list[Handled]
+    fanned: list[Fanned]
+    delayed: list[Fanned]
+
+
+class Partition:
+    """
+    The state of partition *number*.
+
+    positions: the next offset of each input (by its name in the contract) to be folded.
+    holding: grants wait until objections, ages and notices are read to the end they had when
+    the partition was taken over.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        store: Store,
+        reached: dict[str, Reached],
+        positions: dict[str, int],
+        policy: Policy,
+        source: str,
+        content_topic: str,
+        inline_items: int,
+    ) -> None:
+        self.number = number
+        self.store = store
+        self.reached = reached
+        self.view = View(store)
+        self.positions = positions
+        self.holding = True
+        self._awaited: dict[str, int] | None = None
+        self._policy = policy
+        self._source = source
+        self._prefix = f"{content_topic}/{number}/"
+        self._inline_items = inline_items
+        self._timers_fired: set[tuple[int, str]] = set()
+
+    def release_at(self, positions: dict[str, int]) -> None:
+        """End the hold on grants once all *positions* of user topics have been folded."""
+        self._awaited = positions
+        self._maybe_release()
+
+    def _maybe_release(self) -> None:
+        awaited = self._awaited
+        if awaited is not None and all(
+            self.positions.get(topic, 0) >= offset for topic, offset in awaited.items()
+        ):
+            self.holding = False
+            self._awaited = None
+
+    def has_work(self, now_ms: int) -> bool:
+        """Whether there is something to do without any record arriving."""
+        if any(not self._waits(user_id) for user_id in self.view.jobs):
+            return True
+        return not self.holding and any(
+            timer not in self._timers_fired for timer in self.view.due(now_ms, 1)
+        )
+
+    def pending_items(self) -> int:
+        """Return how many items the fan-outs under way have still to look at, at the least."""
+        return sum(
+            sum(1 for _ in islice(self.view.items_of(user_id, job.cursor), PENDING_COUNTED_MAX))
+            for user_id, job in list(self.view.jobs.items())
+        )
+
+    def overdue_ms(self, now_ms: int) -> int:
+        """Return by how much the oldest due timer is late."""
+        due = self.view.due(now_ms, 1)
+        return now_ms - due[0][0] if due else 0
+
+    def fold(self, intakes: list[Intake], now_ms: int, slice_items: int) -> Folded:
+        """Return what *intakes*, timers due and a slice of the fan-outs change and publish."""
+        intakes.sort(key=_objections_first)
+        fold = Fold(self.view, self._policy, now_ms, self._prefix, hold_grants=self.holding)
+        due = [] if self.holding else self._due(now_ms)
+        self._fetch_ahead(intakes, due)
+        for due_ms, user_id in due:
+            fold.time_passed(user_id, due_ms, self.number)
+        handled = [self._fold_intake(fold, intake) for intake in intakes]
+        answers = Answers(Writer(self._source, now_ms, self._policy), self.view, self._prefix)
+        answers.add_fold(fold, self._inline_items)
+        layer = self._layer_of(fold, answers)
+        self.view.push(layer)
+        fanned = self._work_off(answers, fold, layer, slice_items)
+        moved = {intake.topic: intake.next_offset for intake in intakes}
+        self.positions = {**self.positions, **moved}
+        self._maybe_release()
+        dead_letters = [letter for intake in intakes for letter in intake.dead_letters]
+        return Folded(
+            self,
+            [*answers.outputs(), *dead_letters],
+            self._users_rows(layer, moved),
+            self._content_rows(layer),
+            self._timer_rows(fold, due),
+            self.positions,
+            layer,
+            handled,
+            fanned,
+            [Fanned(job.topic, job.received_ms) for job in layer.jobs.values() if job is not None],
+        )
+
+    def persisted(self, folded: Folded) -> None:
+        """Note that the rows of *folded*, the oldest of this partition, are in the store."""
+        self.view.pop(folded.layer)
+        for key, value in folded.local_rows:
+            if value is None:
+                self._timers_fired.discard(rows.timer_of(key))
+
+    def roll_back(self, positions: dict[str, int]) -> None:
+        """Forget all that is not persisted; the inputs are read again from *positions*."""
+        self.view.drop()
+        self._timers_fired.clear()
+        self.positions = positions
+
+    def _fetch_ahead(self, intakes: list[Intake], due: list[tuple[int, str]]) -> None:
+        users = {user_id for _, user_id in due}
+        items: set[tuple[str, str]] = set()
+        for intake in intakes:
+            for _, event, _ in intake.entries:
+                if event.user_id is not None:
+                    users.add(event.user_id)
+                    if not isinstance(event, UserFacts) and event.content_id is not None:
+                        items.add((event.user_id, event.content_id))
+        self.view.fetch(users, items)
+
+    def _fold_intake(self, fold: Fold, intake: Intake) -> Handled:
+        applied = 0
+        for entry in intake.entries:
+            if self._fold_entry(fold, intake.topic, entry):
+                applied += 1
+        bad = len(intake.dead_letters)
+        received_ms = [origin.received_ms for origin, _, _ in intake.entries]
+        return Handled(intake.topic, applied, len(received_ms) - applied - bad, bad, received_ms)
+
+    def _fold_entry(self, fold: Fold, topic: str, entry: Entry) -> bool:
+        """Fold one record; return whether it is a good one that told anything new."""
+        origin, event, resolves = entry
+        if isinstance(event, ItemFacts):
+            applied = fold.item_record(event, origin)
+        elif isinstance(event, UserFacts):
+            applied = fold.user_record(event, origin)
+        else:
+            user_id, content_id = event
+            if user_id is None:
+                return False
+            if topic == CONTENT:
+                fold.bad_item_record(user_id, content_id, origin.offset, origin)
+            else:
+                fold.bad_user_record(user_id, _restricting_ref(topic, entry), origin)
+            return False
+        if resolves is not None:
+            fold.resolution(event.user_id, resolves, origin)
+        return applied
+
+    def _due(self, now_ms: int) -> list[tuple[int, str]]:
+        found = self.view.due(now_ms, TIMERS_PER_CYCLE + len(self._timers_fired))
+        due = [timer for timer in found if timer not in self._timers_fired][:TIMERS_PER_CYCLE]
+        self._timers_fired.update(due)
+        return due
+
+    def _work_off(
+        self, answers: Answers, fold: Fold, layer: Layer, slice_items: int
+    ) -> list[Fanned]:
+        """Answer the next items of some fan-outs, purges first, each in its turn."""
+        ready = [user_id for user_id in self.view.jobs if not self._waits(user_id)]
+        ready.sort(key=lambda user_id: self.view.jobs[user_id].phase)
+        turn = ready[:JOBS_PER_CYCLE]
+        fanned: list[Fanned] = []
+        for user_id in turn:
+            job, row = self.view.jobs[user_id], self.view.user(user_id)
+            assert row is not None
+            answered = [content_id for owner, content_id in fold.items if owner == user_id]
+            answers.work_off(user_id, job, row, max(slice_items // len(turn), 1), answered)
+            then = answers.jobs[user_id]
+            layer.jobs[user_id] = then
+            del self.view.jobs[user_id]  # to the end of the queue
+            if then is not None:
+                self.view.jobs[user_id] = then
+            else:
+                fanned.append(Fanned(job.topic, job.received_ms))
+        _forget(layer, answers)
+        return fanned
+
+    def _waits(self, user_id: str) -> bool:
+        """Whether a fan-out has to wait: it may grant, and grants are held."""
+        job = self.view.jobs[user_id]
+        return self.holding and (job.phase > 0 or not job.rest)
+
+    def _layer_of(self, fold: Fold, answers: Answers) -> Layer:
+        layer = Layer()
+        layer.users = {
+            user_id: change.after
+            for user_id, change in fold.users.items()
+            if change.after is not change.before
+        }
+        for change in fold.items.values():
+            if change.after is not None:
+                self._keep_item(layer, change.user_id, change.content_id, change.after)
+        layer.jobs = dict(answers.jobs)
+        _forget(layer, answers)
+        return layer
+
+    def _keep_item(self, layer: Layer, user_id: str, content_id: str, item: Item) -> None:
+        layer.items.setdefault(user_id, {})[content_id.encode()] = item
+        before = self.view.item(user_id, content_id)
+        known = before.dead_letters if before is not None else ()
+        for offset in known:
+            if offset not in item.dead_letters:
+                layer.dead_letters[user_id, offset] = None
+        for offset in item.dead_letters:
+            if offset not in known:
+                layer.dead_letters[user_id, offset] = content_id
+
+    def _users_rows(self, layer: Layer, moved: dict[str, int]) -> list[Row]:
+        found: list[Row] = [
+            (rows.user_key(user_id), rows.encode_user(row)) for user_id, row in layer.users.items()
+        ]
+        found += [
+            (rows.job_key(user_id), None if job is None else rows.encode_job(job))
+            for user_id, job in layer.jobs.items()
+        ]
+        found += [
+            (
+                rows.dead_letter_key(user_id, offset),
+                None if content_id is None else rows.encode_text(content_id),
+            )
+            for (user_id, offset), content_id in layer.dead_letters.items()
+        ]
+        found += [
+            (rows.position_key(topic), rows.encode_number(offset))
+            for topic, offset in moved.items()
+        ]
+        return found
+
+    def _content_rows(self, layer: Layer) -> list[Row]:
+        found: list[Row] = []
+        for user_id, of_user in layer.items.items():
+            prefix = rows.items_prefix(user_id)
+            for content_id, item in of_user.items():
+                found.append(
+                    (prefix + content_id, None if item is None else rows.encode_item(item))
+                )
+        return found
+
+    def _timer_rows(self, fold: Fold, due: Iterable[tuple[int, str]]) -> list[Row]:
+        found: list[Row] = [(rows.timer_key(due_ms, user_id), None) for due_ms, user_id in due]
+        for user_id, change in fold.users.items():
+            next_ms = change.after.next_change_ms
+            before_ms = None if change.before is None else change.before.next_change_ms
+            if next_ms not in (before_ms, NEVER_MS):
+                found.append((rows.timer_key(next_ms, user_id), b""))
+        return found
+
+
+def _forget(layer: Layer, answers: Answers) -> None:
+    for user_id, forgotten in answers.forgotten.items():
+        of_user = layer.items.setdefault(user_id, {})
+        for answer in forgotten:
+            of_user[answer.content_id] = None
+            for offset in answer.item.dead_letters:
+                layer.dead_letters[user_id, offset] = None
+
+
+def _restricting_ref(topic: str, entry: Entry) -> str | None:
+    """Return the dead letter that restricts the user; bad notices restrict nobody."""
+    origin = entry.origin
+    if topic not in (OBJECTIONS, ACCOUNT_AGES):
+        return None
+    return f"{origin.topic}/{origin.partition}/{origin.offset}"
+
+
+def _objections_first(intake: Intake) -> int:
+    return INPUTS.index(intake.topic)

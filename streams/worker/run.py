@@ -1,0 +1,189 @@
+"""
+Runs a worker from start to end: waits for Kafka, refuses what is unsafe, leaves cleanly.
+"""
+
+import asyncio
+import fcntl
+import logging
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import uvloop
+from confluent_kafka import TopicCollection
+from confluent_kafka.admin import AdminClient  # type: ignore[attr-defined] # it is public
+
+import topics
+from streams.core.policy import Policy
+from streams.errors import CheckFailed, CommandError, Unreachable, UsageProblem
+from streams.kafka import admin
+from streams.kafka.topics_compare import Cluster
+from streams.metrics import Metrics
+from streams.settings import Settings
+from streams.worker.app import ObjectionWorker, make_app, read_instance
+from streams.worker.names import CHANGELOGS, INPUTS, OUTPUTS, USERS_CHANGELOG
+from streams.worker.restore import Changelogs
+
+logger = logging.getLogger(__name__)
+
+FIRST_PAUSE_S: Final = 0.5
+LAST_PAUSE_S: Final = 15.0
+
+
+def run_worker(settings: Settings) -> None:
+    """
+    Run a worker until a signal ends it.
+
+    Raises CommandError (exit statuses 1 to 3) or Halt, with the reason.
+    """
+    with _own(settings.state_dir):
+        _announce(settings)
+        signal.signal(signal.SIGTERM, _interrupt)
+        client = admin.connect(settings)
+        cluster = wait_for_kafka(client, settings)
+        check_topics(cluster, settings)
+        changelogs = identify(client, settings, cluster)
+        instance = read_instance(settings.state_dir)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings, changelogs, instance))
+
+
+def wait_for_kafka(client: AdminClient, settings: Settings) -> Cluster:
+    """Return the cluster as found; says so at once when it cannot be reached, and keeps trying."""
+    pause_s = FIRST_PAUSE_S
+    while True:
+        try:
+            return admin.look(client, settings)
+        except Unreachable as error:
+            logger.warning("%s; trying again in %.1f s", error, pause_s)
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, LAST_PAUSE_S)
+
+
+def check_topics(cluster: Cluster, settings: Settings) -> None:
+    """Raise CheckFailed, naming the topics, where the promises cannot be kept on *cluster*."""
+    missing = [name for name in topics.names() if name not in cluster.topics]
+    problems = [f"{settings.topic(name)} does not exist" for name in missing]
+    counts = {
+        name: found.partitions
+        for name, found in cluster.topics.items()
+        if topics.definition(name).partitions == "shared"
+    }
+    if len(set(counts.values())) > 1:
+        shown = ", ".join(f"{settings.topic(name)} {count}" for name, count in counts.items())
+        problems.append(f"partition counts differ: {shown}")
+    for name, found in cluster.topics.items():
+        if found.config.get("message.timestamp.type") != "LogAppendTime":
+            problems.append(f"{settings.topic(name)}: message.timestamp.type is not LogAppendTime")
+    recorded = _recorded_partitions(settings, counts.get("objections"))
+    if recorded is not None and recorded != counts.get("objections"):
+        problems.append(
+            f"{settings.topic('objections')} has {counts.get('objections')} partitions, the state "
+            f"in {settings.state_dir} was made with {recorded}: the count is fixed for the life of "
+            "a prefix; use a new OBJECTIONS_TOPIC_PREFIX, or the state of this one"
+        )
+    if problems:
+        advice = "mend it with `objections topics apply`, look with `objections topics check`"
+        raise CheckFailed("\n".join([*problems, advice]))
+
+
+def identify(client: AdminClient, settings: Settings, cluster: Cluster) -> Changelogs:
+    """Return what tells the changelogs from others that had their names before."""
+    names = {settings.topic(name): name for name in CHANGELOGS}
+    found = client.describe_topics(TopicCollection(list(names)))
+    retention = cluster.topics[USERS_CHANGELOG].config["delete.retention.ms"]
+    return Changelogs(
+        {names[full]: str(future.result().topic_id) for full, future in found.items()},
+        int(retention),
+    )
+
+
+async def _serve(settings: Settings, changelogs: Changelogs, instance: str) -> None:
+    asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    app = make_app(settings)
+    metrics = Metrics(
+        [settings.topic(name) for name in INPUTS], [settings.topic(name) for name in OUTPUTS]
+    )
+    worker = ObjectionWorker(app, settings, Policy(), changelogs, metrics, instance)
+    app.finalize()
+    await worker.start()
+    faust_started = asyncio.ensure_future(app.start())  # done at the first assignment
+    stopped = asyncio.ensure_future(stop.wait())
+    ends: set[asyncio.Future[Any]] = {stopped, worker.failure}
+    try:
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        logger.info("stopping: the cycle in hand is finished first")
+    finally:
+        stopped.cancel()
+        await worker.stop()
+        await app.stop()
+        faust_started.cancel()
+    if worker.failure.done():
+        worker.failure.result()
+
+
+@contextmanager
+def _own(state_dir: Path) -> Iterator[None]:
+    """Hold the folder of the local stores: two workers on it would break both."""
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        lock = (state_dir / "lock").open("w")
+    except OSError as error:
+        raise UsageProblem(f"OBJECTIONS_STATE_DIR: {state_dir} cannot be used: {error}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UsageProblem(
+                f"OBJECTIONS_STATE_DIR: {state_dir} is in use by another worker; give each its own"
+            ) from error
+        yield
+
+
+def _recorded_partitions(settings: Settings, count: int | None) -> int | None:
+    """Return the count the state was made with; *count* is recorded where there is none."""
+    path = settings.state_dir / settings.group / "partitions"
+    try:
+        return int(path.read_text())
+    except FileNotFoundError:
+        if count is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(str(count))
+        return count
+    except (OSError, ValueError) as error:
+        raise CommandError(f"{path}: {error}; remove the file to have it made again") from error
+
+
+def _announce(settings: Settings) -> None:
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    for name in ("faust", "mode", "aiokafka", "aiohttp.access"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logger.info(
+        "worker of group %s, state in %s, Kafka at %s",
+        settings.group,
+        settings.state_dir,
+        settings.bootstrap,
+    )
+    if settings.kafka_options:
+        logger.info("Kafka options: %s", settings.shown_kafka_options())
+    if settings.clock_offset_s:
+        logger.warning(
+            "THE CLOCK IS OFF BY %+.0f s (OBJECTIONS_CLOCK_OFFSET_S): decisions that depend on "
+            "time are a rehearsal",
+            settings.clock_offset_s,
+        )
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt

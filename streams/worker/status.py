@@ -1,0 +1,197 @@
+"""
+What a worker can tell of itself: how late it is, how far restores and fan-outs have got.
+
+Fed by the cycle's milestones; read by /metrics, /readyz and the status page.
+"""
+
+import time
+from collections import deque
+from collections.abc import Mapping
+
+import streams
+from streams.core.fold import CLOCK
+from streams.metrics import Metrics
+from streams.settings import Settings
+from streams.worker.fetch import Fetch, Place, Round
+from streams.worker.names import DEAD_LETTERS, INPUTS
+from streams.worker.page import Page, make_page
+from streams.worker.partition import Folded, Partition
+
+
+class WorkerStatus:
+    """
+    Implements `cycle.Watch`, `metrics.Gauges` and `http.Status`.
+
+    partitions: those that are restored and serving, shared with the cycle.
+    """
+
+    def __init__(self, settings: Settings, fetch: Fetch, metrics: Metrics, instance: str) -> None:
+        self.instance = instance
+        self._settings = settings
+        self._fetch = fetch
+        self._metrics = metrics
+        self.partitions: Mapping[int, Partition] = {}
+        self._assigned: dict[int, float] = {}  # partition -> since when, by time.time()
+        self._member = False
+        self._serving: set[int] = set()
+        # place -> (broker time stamp of a batch's first record, next offset), oldest first
+        self._under_way: dict[Place, deque[tuple[int, int]]] = {}
+
+    def assigned(self, partitions: frozenset[int], *, member: bool) -> None:
+        """Note the partitions the group has given us: none of them is serving yet."""
+        self._member = member
+        self._assigned = dict.fromkeys(partitions, time.time())
+        self._serving.clear()
+        self._under_way.clear()
+
+    def restored(self, partition: int) -> None:
+        """Note that a partition is serving."""
+        self._serving.add(partition)
+
+    def taken(self, taken: Round) -> None:
+        """Note a round that is now on its way."""
+        for topic, batches in taken.batches.items():
+            for fetched in batches:
+                first, last = fetched.messages[0], fetched.messages[-1]
+                under_way = self._under_way.setdefault((topic, fetched.partition), deque())
+                under_way.append((first.timestamp()[1], (last.offset() or 0) + 1))
+
+    def rolled_back(self) -> None:
+        """Note that all that was on its way is read again."""
+        self._under_way.clear()
+
+    def on_folded(self, cycle: list[Folded]) -> None:
+        """Count the records a cycle has decided on."""
+        now_ms = _wall_clock_ms()
+        for part in cycle:
+            for handled in part.handled:
+                topic = self._settings.topic(handled.topic)
+                self._metrics.decided(topic, handled.received_ms, now_ms)
+
+    def on_committed(self, cycle: list[Folded]) -> None:
+        """Count what a cycle has published."""
+        now_ms = _wall_clock_ms()
+        for part in cycle:
+            self._count_outputs(part)
+            delayed = [(each.topic, each.received_ms) for each in part.delayed]
+            for handled in part.handled:
+                topic = self._settings.topic(handled.topic)
+                self._metrics.events(topic, handled.applied, handled.unchanged, handled.dead_letter)
+                published = handled.received_ms
+                if delayed:
+                    waits = {received_ms for name, received_ms in delayed if name == topic}
+                    published = [each for each in published if each not in waits]
+                self._metrics.published(topic, published, now_ms)
+            for topic, received_ms in part.fanned:
+                if topic != CLOCK:
+                    self._metrics.published(topic, [received_ms], now_ms)
+            self._arrived(part)
+
+    def ready(self) -> tuple[bool, str]:
+        """Return whether every assigned partition, at least one, is serving; and what is not."""
+        if not self._member:
+            return False, "not a member of the group"
+        if not self._assigned:
+            return False, "no partition assigned"
+        serving, assigned = len(self._serving), len(self._assigned)
+        if serving < assigned:
+            return False, f"restoring: {serving} of {assigned} partitions are serving"
+        return True, f"serving {assigned} partitions"
+
+    def page(self) -> Page:
+        """Return what the status page shows."""
+        states = {
+            partition: "serving" if partition in self._serving else "restoring"
+            for partition in self._assigned
+        }
+        return make_page(
+            worker=self.instance,
+            group=self._settings.group,
+            version=streams.__version__,
+            states=states,
+            gauges=self,
+            transactions=self._metrics.transactions(),
+        )
+
+    def oldest_unpropagated(self) -> Mapping[tuple[str, int], float]:
+        """Return the age in seconds of the oldest record of each input not wholly published."""
+        now_s = time.time()
+        lag = self._fetch.lag()
+        idle_since_s = self._fetch.idle_since_s
+        ages: dict[tuple[str, int], float] = {}
+        for partition, since_s in self._assigned.items():
+            for name in INPUTS:
+                ages[self._settings.topic(name), partition] = self._age(
+                    (name, partition), now_s, since_s, lag, idle_since_s
+                )
+        for number, partition_state in list(self.partitions.items()):
+            for job in list(partition_state.view.jobs.values()):
+                place = job.topic, number
+                if place in ages:
+                    ages[place] = max(ages[place], now_s - job.received_ms / 1000)
+        return ages
+
+    def lag(self) -> Mapping[tuple[str, int], int]:
+        """Return end offset minus position of each input."""
+        return {
+            (self._settings.topic(topic), partition): records
+            for (topic, partition), records in self._fetch.lag().items()
+        }
+
+    def fanout_pending(self) -> Mapping[int, int]:
+        """Return the items of fan-outs still to be walked, by partition."""
+        return {
+            number: partition.pending_items() for number, partition in list(self.partitions.items())
+        }
+
+    def clock_overdue(self) -> Mapping[int, float]:
+        """Return by how many seconds the oldest due timer is late, by partition."""
+        now_ms = int((time.time() + self._settings.clock_offset_s) * 1000)
+        return {
+            number: partition.overdue_ms(now_ms) / 1000
+            for number, partition in list(self.partitions.items())
+        }
+
+    def _age(
+        self,
+        place: Place,
+        now_s: float,
+        assigned_since_s: float,
+        lag: Mapping[Place, int],
+        idle_since_s: float,
+    ) -> float:
+        """
+        Return the age of what is not published of *place*.
+
+        Of records not fetched yet only a bound is known: they came after the last moment at
+        which there was nothing to fetch; of a partition not serving yet, since it was assigned.
+        """
+        if place[1] not in self._serving:
+            return now_s - assigned_since_s
+        if under_way := self._under_way.get(place):
+            return max(now_s - under_way[0][0] / 1000, 0.0)
+        return max(now_s - idle_since_s, 0.0) if lag.get(place) else 0.0
+
+    def _count_outputs(self, part: Folded) -> None:
+        records: dict[str, int] = {}
+        tombstones: dict[str, int] = {}
+        for output in part.outputs:
+            is_tombstone = output.value is None and output.topic != DEAD_LETTERS
+            counts = tombstones if is_tombstone else records
+            counts[output.topic] = counts.get(output.topic, 0) + 1
+        for topic in {*records, *tombstones}:
+            self._metrics.outputs(
+                self._settings.topic(topic), records.get(topic, 0), tombstones.get(topic, 0)
+            )
+
+    def _arrived(self, part: Folded) -> None:
+        number = part.partition.number
+        for topic, position in part.positions.items():
+            under_way = self._under_way.get((topic, number))
+            while under_way and under_way[0][1] <= position:
+                under_way.popleft()
+
+
+def _wall_clock_ms() -> int:
+    """Return the time without the offset for rehearsals: latencies are real."""
+    return int(time.time() * 1000)

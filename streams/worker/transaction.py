@@ -1,0 +1,193 @@
+"""
+One transaction per cycle: outputs, changelog rows, dead letters and input offsets, or nothing.
+
+The offsets go under the consumer group's metadata (KIP-447), so that a worker which has lost its
+partitions cannot commit, however long it was frozen.  Rows reach the local stores only after the
+commit, with the changelog offsets they reach.  Runs in a thread of its own: every call blocks.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+
+from streams.errors import Halt
+from streams.settings import Settings
+from streams.state.store import Reached
+from streams.worker.names import CONTENT_CHANGELOG, USERS_CHANGELOG
+from streams.worker.partition import Folded
+
+if TYPE_CHECKING:
+    from confluent_kafka import Message
+
+logger = logging.getLogger(__name__)
+
+# A transaction begun right after another's commit is told CONCURRENT_TRANSACTIONS;
+# librdkafka's default of 100 ms before asking again would be most of our latency.
+RETRY_BACKOFF_MS: Final = 2
+MESSAGE_BYTES_MAX: Final = 8 * 1024 * 1024  # as `dead-letters` and the changelogs take
+CALL_TIMEOUT_S: Final = 30.0
+PAUSE_S: Final = (0.1, 0.5, 2.0)  # between tries while Kafka does not answer
+
+FENCED: Final = frozenset(
+    {
+        KafkaError._FENCED,
+        KafkaError.INVALID_PRODUCER_EPOCH,
+        KafkaError.PRODUCER_FENCED,
+        KafkaError.FENCED_INSTANCE_ID,
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.REBALANCE_IN_PROGRESS,
+    }
+)
+
+
+class Aborted(Exception):
+    """The transaction was rolled back: read its inputs again.  *fenced*: no longer the owner."""
+
+    def __init__(self, reason: str, *, fenced: bool) -> None:
+        super().__init__(reason)
+        self.fenced = fenced
+
+
+class Publisher:
+    """Commits cycles; one at a time, from one thread."""
+
+    def __init__(self, settings: Settings, transactional_id: str) -> None:
+        self._settings = settings
+        self._stopping = False
+        self._delivered: dict[tuple[str, int], int] = {}
+        self._producer = Producer(
+            settings.kafka(
+                **{
+                    "transactional.id": transactional_id,
+                    "transaction.timeout.ms": settings.transaction_timeout_ms,
+                    "enable.idempotence": True,
+                    "compression.type": "lz4",
+                    "linger.ms": 0,
+                    "retry.backoff.ms": RETRY_BACKOFF_MS,
+                    "message.max.bytes": MESSAGE_BYTES_MAX,
+                    "queue.buffering.max.messages": 0,
+                    "queue.buffering.max.kbytes": 512 * 1024,
+                },
+            ),
+            logger=logger,
+        )
+
+    def start(self) -> None:
+        """
+        Get the producer ready; takes a second the first time.
+
+        An earlier transaction of the same id, of a worker that was killed, is aborted by this.
+        """
+        self._insist("init_transactions", lambda: self._producer.init_transactions(CALL_TIMEOUT_S))
+
+    def stop(self) -> None:
+        """Let no call be tried again from now on."""
+        self._stopping = True
+
+    def publish(self, cycle: list[Folded], group_metadata: object) -> None:
+        """
+        Commit *cycle* and bring its rows into the stores.
+
+        Raises `Aborted` when nothing of it counts and `Halt` when that cannot be known.
+        """
+        self._delivered.clear()
+        try:
+            self._producer.begin_transaction()
+            for part in cycle:
+                self._produce(part)
+            self._send_offsets(cycle, group_metadata)
+            self._insist("commit", lambda: self._producer.commit_transaction(CALL_TIMEOUT_S))
+        except KafkaException as error:
+            self._abort(error.args[0])
+        for part in cycle:
+            self._persist(part)
+
+    def _produce(self, part: Folded) -> None:
+        produce, topic_name = self._producer.produce, self._settings.topic
+        number = part.partition.number
+        names: dict[str, str] = {}
+        for topic, key, value, headers in part.outputs:
+            name = names.get(topic) or names.setdefault(topic, topic_name(topic))
+            produce(name, value, key, number, headers=headers)
+        for changelog, rows in (
+            (USERS_CHANGELOG, part.users_rows),
+            (CONTENT_CHANGELOG, part.content_rows),
+        ):
+            if not rows:
+                continue
+            name = topic_name(changelog)
+            for key, value in rows[:-1]:
+                produce(name, value, key, number)
+            key, value = rows[-1]  # the last one's offset stands for all before it
+            produce(name, value, key, number, on_delivery=self._on_delivery)
+        self._producer.poll(0)
+
+    def _on_delivery(self, error: KafkaError | None, message: "Message") -> None:
+        topic, partition, offset = message.topic(), message.partition(), message.offset()
+        if error is None and topic is not None and partition is not None and offset is not None:
+            self._delivered[topic, partition] = offset + 1
+
+    def _send_offsets(self, cycle: list[Folded], group_metadata: object) -> None:
+        """Send all positions, also unmoved ones: the coordinator judges whether we own them."""
+        offsets = [
+            TopicPartition(self._settings.topic(topic), part.partition.number, offset)
+            for part in cycle
+            for topic, offset in part.positions.items()
+        ]
+        self._insist(
+            "send_offsets",
+            lambda: self._producer.send_offsets_to_transaction(
+                offsets, group_metadata, CALL_TIMEOUT_S
+            ),
+        )
+
+    def _insist(self, what: str, call: Callable[[], object]) -> None:
+        """Make *call* until it is done or cannot be: Kafka may be away for a while."""
+        tries = 0
+        while True:
+            try:
+                call()
+            except KafkaException as error:
+                found: KafkaError = error.args[0]
+                if found.fatal():
+                    raise Halt(f"Kafka refused this worker for good ({what}): {found}") from error
+                if not found.retriable() or self._stopping:
+                    raise
+                pause_s = PAUSE_S[min(tries, len(PAUSE_S) - 1)]
+                tries += 1
+                logger.warning("%s: %s; trying again in %s s", what, found, pause_s)
+                time.sleep(pause_s)
+            else:
+                return
+
+    def _abort(self, error: KafkaError) -> None:
+        """Roll the transaction back and raise what came of it."""
+        if error.fatal():
+            raise Halt(f"Kafka refused this worker for good: {error}")
+        logger.warning("transaction rolled back: %s", error)
+        try:
+            self._insist("abort", lambda: self._producer.abort_transaction(CALL_TIMEOUT_S))
+        except KafkaException as failure:
+            raise Halt(f"a transaction could not be rolled back: {failure}") from failure
+        raise Aborted(str(error), fenced=error.code() in FENCED)
+
+    def _persist(self, part: Folded) -> None:
+        partition = part.partition
+        for changelog, rows in (
+            (USERS_CHANGELOG, part.users_rows),
+            (CONTENT_CHANGELOG, part.content_rows),
+        ):
+            if rows:
+                offset = self._delivered[self._settings.topic(changelog), partition.number]
+                topic_id = partition.reached[changelog].topic_id
+                partition.reached[changelog] = Reached(topic_id, offset)
+        try:
+            partition.store.write(
+                [*part.users_rows, *part.content_rows, *part.local_rows], partition.reached
+            )
+        except Exception as failure:  # rocksdict raises bare ones
+            raise Halt(f"{partition.store.path}: rows could not be written: {failure}") from failure

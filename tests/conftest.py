@@ -1,0 +1,64 @@
+"""
+What tests share: one real Kafka per run, a topic prefix of its own for every test.
+
+Tests on Kafka ask for the fixture `kafka` and cannot be skipped: without the extra they fail.
+"""
+
+import os
+import uuid
+from collections.abc import Generator, Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from streams.kafka.local import LocalKafka
+
+# A slow machine is no failure; how long a test may take is said by whoever runs the tests.
+settings.register_profile("default", deadline=None)
+# Repeatable: the same change gives the same result twice.
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.register_profile(
+    "nightly", deadline=None, max_examples=5_000, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile(
+    os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "default")
+)
+
+# What would make tests wait on a broker's defaults.
+QUICK = {
+    "log.cleaner.backoff.ms": "100",  # Default 15 s between looks for something to compact.
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "200",  # Default 10 s.
+}
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
+    """Return the run's one Kafka, started when the first test asks for it."""
+    with LocalKafka(tmp_path_factory.mktemp("kafka"), properties=QUICK) as local:
+        yield local
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where CI is set, turn a skipped test on Kafka into a failed one."""
+    report = yield
+    on_kafka = isinstance(item, pytest.Function) and "kafka" in item.fixturenames
+    if "CI" in os.environ and on_kafka and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"a test on a real Kafka may not be skipped in CI: {report.longrepr}"
+    return report
+
+
+@pytest.fixture
+def prefix() -> str:
+    """Return a topic prefix that no other test has, on whatever Kafka."""
+    return f"t{uuid.uuid4().hex[:10]}."
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the OBJECTIONS_ variables of whoever runs the tests out of them."""
+    for variable in [name for name in os.environ if name.startswith("OBJECTIONS_")]:
+        monkeypatch.delenv(variable)
