@@ -56,6 +56,13 @@ def _shared_options(command: Command) -> Command:
             type=click.Path(dir_okay=False, path_type=Path),
             help="Write every run, the medians and the ratios to this file.",
         ),
+        click.option(
+            "--kafka-warmup",
+            type=click.FloatRange(min=0),
+            default=40.0,
+            show_default=True,
+            help="Seconds of other load on a Kafka started here, until its Java is compiled.",
+        ),
         click.option("--seed", default=1, show_default=True, help="Of the input made up."),
         click.option(
             "--peers",
@@ -104,6 +111,7 @@ def throughput(
     partitions: int,
     peers: str,
     seed: int,
+    kafka_warmup: float,
     json_path: Path | None,
 ) -> None:
     """Work off a full input as fast as it goes: events/s, CPU per event, memory."""
@@ -119,7 +127,7 @@ def throughput(
         workload = make(count, seed)
         inputs[name] = (workload, expected(workload, int(time.time() * 1000)))
     runs = []
-    with _kafka(bootstrap) as (address, folder), _progress() as say:
+    with _progress() as say, _kafka(bootstrap, partitions, kafka_warmup, say) as (address, folder):
         for repeat in range(repeats):
             for name in names:
                 label = f"{name}-{repeat + 1}"
@@ -134,6 +142,7 @@ def throughput(
         "partitions": partitions,
         "peers": names,
         "seed": seed,
+        "kafka_warmup_s": None if bootstrap else kafka_warmup,
         "bootstrap": bootstrap,
     }
     _print(report.throughput_table(runs), json_path, report.as_json("throughput", options, runs))
@@ -173,6 +182,7 @@ def latency(
     partitions: int,
     peers: str,
     seed: int,
+    kafka_warmup: float,
     json_path: Path | None,
 ) -> None:
     """Offer records at fixed rates: how long each waits for its answer, p50, p99, worst."""
@@ -186,7 +196,7 @@ def latency(
         message = f"--warmup is {warmup:g} s, expected less than --seconds ({seconds:g} s)."
         raise UsageProblem(message)
     runs = []
-    with _kafka(bootstrap) as (address, folder), _progress() as say:
+    with _progress() as say, _kafka(bootstrap, partitions, kafka_warmup, say) as (address, folder):
         for rate in rates:
             workload = make(max(int(rate * seconds), 2), seed)
             allowed = expected(workload, int(time.time() * 1000))
@@ -208,6 +218,7 @@ def latency(
         "partitions": partitions,
         "peers": names,
         "seed": seed,
+        "kafka_warmup_s": None if bootstrap else kafka_warmup,
         "bootstrap": bootstrap,
     }
     _print(report.latency_table(runs), json_path, report.as_json("latency", options, runs))
@@ -222,9 +233,16 @@ def _names(peers: str) -> tuple[str, ...]:
     return names
 
 
+Say = Callable[[str, str], None]
+
+
 @contextmanager
-def _kafka(bootstrap: str | None) -> Iterator[tuple[str, Path]]:
+def _kafka(
+    bootstrap: str | None, partitions: int, warmup_s: float, say: Say
+) -> Iterator[tuple[str, Path]]:
     """Return a Kafka's address and a folder; what is started and made ends with it."""
+    from streams.bench.run import fresh_place
+    from streams.bench.warmup import warm_up
     from streams.kafka.local import LocalKafka
 
     # A terminal's Ctrl-C and a supervisor's SIGTERM mean the same: stop everything.
@@ -236,11 +254,12 @@ def _kafka(bootstrap: str | None) -> Iterator[tuple[str, Path]]:
         if bootstrap is not None:
             yield read_settings(bootstrap).bootstrap, folder
             return
+        say("starting Kafka", "")
         with LocalKafka(folder / "kafka", c1_only=False) as kafka:
+            if warmup_s:
+                with fresh_place(kafka.bootstrap, partitions, folder, "warm-up") as place:
+                    warm_up(place, warmup_s, lambda text: say(text, ""))
             yield kafka.bootstrap, folder
-
-
-Say = Callable[[str, str], None]
 
 
 @contextmanager

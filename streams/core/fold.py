@@ -154,7 +154,7 @@ class Fold:
         self._resolve(user_id, change, mended, origin)
 
     def time_passed(self, user_id: str, due_ms: int, partition: int) -> None:
-        """Fold the passing of *due_ms*, at which the decision on a user was to change, or a hold's end."""
+        """Fold the passing of *due_ms*, when a decision was to change or a hold has ended."""
         row = self._known.user(user_id)
         held = None if row is None else row.held
         if held is not None and due_ms == DUE_AT_ONCE_MS:
@@ -293,6 +293,12 @@ class Fold:
         )
         change.publish = True
 
+    def _begin_epoch(self, change: UserChange, origin: Origin) -> None:
+        """Let the same decision stand in a new epoch: some item is judged anew."""
+        row = change.after
+        next_ms = row.next_change_ms
+        self._decide_anew(change, row.user, row.decision, next_ms, origin, row.held)
+
     def _end_unreadable(
         self, before: Item, after: Item, change: UserChange, origin: Origin
     ) -> None:
@@ -304,8 +310,7 @@ class Fold:
         user = change.after.user
         stood = is_unreadable(before, user, self._prefix) or before.revision == NO_REVISION
         if stood and not is_unreadable(after, user, self._prefix):
-            row = change.after
-            self._decide_anew(change, user, row.decision, row.next_change_ms, origin)
+            self._begin_epoch(change, origin)
 
     def _resolve(self, user_id: str, change: UserChange, facts: User, origin: Origin) -> None:
         """Answer the items whose dead letters *facts* resolve, if they are of this partition."""
@@ -319,8 +324,7 @@ class Fold:
                 continue
             mended = items.without_dead_letter(item, offset)
             if not is_unreadable(mended, change.after.user, self._prefix):
-                row = change.after
-                self._decide_anew(change, row.user, row.decision, row.next_change_ms, origin)
+                self._begin_epoch(change, origin)
             if self._hold_grants:
                 self.answer_anew[user_id] = origin
             else:

@@ -23,7 +23,7 @@ from streams.core.times import from_ms, rfc3339
 
 REVISION_MAX: Final = 2**63 - 1  # of the tombstones of a deleted account
 
-Header = tuple[str, bytes]
+Header = tuple[str, str | bytes | None]
 
 
 class Output(NamedTuple):

@@ -64,8 +64,9 @@ class ObjectionWorker(Service):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.failure: asyncio.Future[None] = asyncio.get_event_loop().create_future()
+        self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._app = app
+        self._loop_here = asyncio.get_running_loop()
         self._settings = settings
         self._policy = policy
         self._changelogs = changelogs
@@ -84,7 +85,6 @@ class ObjectionWorker(Service):
 
     async def on_start(self) -> None:
         """Start serving HTTP at once; reading begins when Faust and the producer are ready."""
-        self._loop = asyncio.get_running_loop()
         await self._http.start()
         logger.info("status page and metrics: http://%s/", self._http.address)
 
@@ -117,37 +117,38 @@ class ObjectionWorker(Service):
 
     @property
     def _consumer(self) -> RoundConsumer:
-        consumer: RoundConsumer = self._app.consumer
+        consumer = self._app.consumer
+        assert isinstance(consumer, RoundConsumer)
         return consumer
 
     # What follows is called in the fetch thread.
 
     def on_round(self, taken: Round) -> None:
         """Pass a round on to Faust."""
-        self._loop.call_soon_threadsafe(self._deliver, taken)
+        self._loop_here.call_soon_threadsafe(self._deliver, taken)
 
     def on_assigned(self, assigned: Assigned) -> None:
         """Let the event loop take partitions over; returns when they are held, not yet ready."""
         self._hand_over(self._take_over(assigned))
 
-    def on_revoked(self, *, lost: bool) -> None:
+    def on_revoked(self) -> None:
         """Let the event loop give all partitions up; returns when it has."""
         self._hand_over(self._give_up())
 
     def on_rewound(self, generation: int) -> None:
         """Accept rounds again after a rollback."""
-        self._loop.call_soon_threadsafe(self.cycle.accept, generation)
+        self._loop_here.call_soon_threadsafe(self.cycle.accept, generation)
 
     def on_caught_up(self, partition: int, positions: dict[str, int]) -> None:
         """Let a partition grant once all that could restrict is folded."""
-        self._loop.call_soon_threadsafe(self._release, partition, positions)
+        self._loop_here.call_soon_threadsafe(self._release, partition, positions)
 
     def on_failed(self, error: BaseException) -> None:
         """End the worker."""
-        self._loop.call_soon_threadsafe(self.fail, error)
+        self._loop_here.call_soon_threadsafe(self.fail, error)
 
     def _hand_over(self, action: Coroutine[Any, Any, None]) -> None:
-        future = asyncio.run_coroutine_threadsafe(action, self._loop)
+        future = asyncio.run_coroutine_threadsafe(action, self._loop_here)
         future.result(self._settings.rebalance_timeout_ms / 1000 * HAND_OVER_MARGIN)
 
     # What follows runs in the event loop.
@@ -165,20 +166,24 @@ class ObjectionWorker(Service):
         await self._consumer.faust_assigned(tps, assigned.generation)
         if not assigned.partitions:
             return
-        number, loop = assigned.number, self._loop
+        number = assigned.number
         self._restore = Restore(
             self._settings,
             assigned.partitions,
             self._memory,
             self._changelogs,
             lambda restored: self._pass(number, restored),
-            lambda progress, error: loop.call_soon_threadsafe(self._restore_ended, progress, error),
+            self._pass_end,
         )
         self._restore.start()
 
     def _pass(self, assignment: int, restored: Restored) -> None:
         """Pass a restored partition to the loop; in the restore's thread."""
-        self._loop.call_soon_threadsafe(self._own, assignment, restored)
+        self._loop_here.call_soon_threadsafe(self._own, assignment, restored)
+
+    def _pass_end(self, progress: Progress, error: BaseException | None) -> None:
+        """Pass on that a restore has ended; in its thread."""
+        self._loop_here.call_soon_threadsafe(self._restore_ended, progress, error)
 
     def _own(self, assignment: int, restored: Restored) -> None:
         if assignment != self._assignment:

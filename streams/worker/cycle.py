@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from streams.metrics import Metrics
 from streams.settings import Settings
@@ -36,10 +36,10 @@ class Decoded:
     def __init__(self, generation: int, topics_n: int) -> None:
         self.generation = generation
         self.intakes: list[Intake] = []
-        self.events: list[EventT] = []
+        self.events: list[EventT[Any]] = []
         self._missing = topics_n
 
-    def add(self, intakes: list[Intake], event: "EventT") -> bool:
+    def add(self, intakes: list[Intake], event: "EventT[Any]") -> bool:
         """Add a topic's part; return whether the round is complete."""
         self.intakes += intakes
         self.events.append(event)

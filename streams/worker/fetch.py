@@ -70,7 +70,7 @@ class Listener(Protocol):
     def on_assigned(self, assigned: "Assigned") -> None:
         """Partitions are ours; none is read yet."""
 
-    def on_revoked(self, *, lost: bool) -> None:
+    def on_revoked(self) -> None:
         """All partitions are to be given up; when this returns they are."""
 
     def on_rewound(self, generation: int) -> None:
@@ -349,15 +349,15 @@ class Fetch(threading.Thread):
             )
 
     def _on_revoke(self, consumer: Consumer, _: list[TopicPartition]) -> None:
-        self._give_up(consumer, lost=False)
+        self._give_up(consumer)
 
     def _on_lost(self, consumer: Consumer, _: list[TopicPartition]) -> None:
         logger.warning("the group has given this worker's partitions to others")
-        self._give_up(consumer, lost=True)
+        self._give_up(consumer)
 
-    def _give_up(self, consumer: Consumer, *, lost: bool) -> None:
+    def _give_up(self, consumer: Consumer) -> None:
         if not self._stopping.is_set():
-            self._listener.on_revoked(lost=lost)
+            self._listener.on_revoked()
         self._new_generation()
         self._assignment += 1
         self._starts.clear()

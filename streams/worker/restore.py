@@ -1,12 +1,8 @@
 """
-Gets taken-over partitions ready: from the changelogs to local stores and positions.
+Gets taken-over partitions ready: from the changelogs to the local stores.
 
-Runs in a thread of its own, outside of the rebalance, as it may take longer than a rebalance may.
-Order matters: first the group's committed offsets (the broker holds the answer back while a
-transaction with offsets is pending), only then the changelogs to their end.  The other way
-round a frozen worker's transaction could commit in between: its offsets would count, its rows
-would be missed, and an objection would be lost.  The end is the log's, not the last stable
-offset: behind an open transaction there may be committed rows.
+Runs in a thread of its own, outside of the rebalance, as it may take longer than a rebalance may:
+a restore within the callback gets the worker expelled, restores again, and never ends.
 """
 
 import logging
@@ -15,22 +11,16 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from confluent_kafka import (
-    Consumer,
-    IsolationLevel,
-    KafkaError,
-    KafkaException,
-    TopicPartition,
-)
-from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined] # it is public
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from streams.core.times import NEVER_MS
 from streams.errors import Halt
-from streams.kafka import admin
 from streams.settings import Settings
 from streams.state import rows
 from streams.state.store import Memory, Reached, Row, Store
-from streams.worker.names import CHANGELOGS, CONTENT_CHANGELOG, INPUTS, USER_TOPICS, USERS_CHANGELOG
+from streams.worker import takeover
+from streams.worker.names import CHANGELOGS, CONTENT_CHANGELOG, INPUTS, USERS_CHANGELOG
+from streams.worker.takeover import Cancelled, Takeover, begin_at
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -39,12 +29,7 @@ logger = logging.getLogger(__name__)
 
 READ_RECORDS: Final = 10_000
 READ_TIMEOUT_S: Final = 0.2  # of one read: how late a cancellation may be noticed
-ASK_TIMEOUT_S: Final = 5.0
 PROGRESS_S: Final = 5.0
-
-
-class Cancelled(Exception):
-    """The partitions were lost while they were being restored."""
 
 
 class Restored(NamedTuple):
@@ -124,17 +109,12 @@ class Restore(threading.Thread):
     def _restore(self) -> None:
         consumer = Consumer(self._config(), logger=logger)
         try:
-            committed = self._committed(consumer)
-            log_ends = self._log_ends()
-            input_ends = self._input_ends(consumer)
+            found = takeover.ask(self._settings, consumer, self._partitions, self._cancelled)
             for number in self._partitions:
-                self._open(number, log_ends)
-            self._read(consumer, USERS_CHANGELOG, log_ends, lambda _: None)
+                self._open(number, found.log_ends[number])
+            self._read(consumer, USERS_CHANGELOG, found, lambda _: None)
             self._read(
-                consumer,
-                CONTENT_CHANGELOG,
-                log_ends,
-                lambda number: self._hand_over(number, committed[number], input_ends[number]),
+                consumer, CONTENT_CHANGELOG, found, lambda number: self._hand_over(number, found)
             )
         finally:
             consumer.close()
@@ -154,76 +134,7 @@ class Restore(threading.Thread):
             }
         )
 
-    def _committed(self, consumer: Consumer) -> dict[int, dict[str, int]]:
-        """Return the group's offsets, once no transaction that would change them is pending."""
-        wanted = [
-            TopicPartition(self._settings.topic(topic), number)
-            for number in self._partitions
-            for topic in INPUTS
-        ]
-        found = self._insist(
-            "the group's offsets", lambda: consumer.committed(wanted, ASK_TIMEOUT_S)
-        )
-        names = {self._settings.topic(topic): topic for topic in INPUTS}
-        committed: dict[int, dict[str, int]] = {number: {} for number in self._partitions}
-        for tp in found:
-            if tp.error is not None:
-                raise Halt(f"{tp.topic}/{tp.partition}: no committed offset to be had: {tp.error}")
-            if tp.offset >= 0:
-                committed[tp.partition][names[tp.topic]] = tp.offset
-        return committed
-
-    def _log_ends(self) -> dict[tuple[str, int], int]:
-        """Return the ends of the changelogs, open transactions included."""
-        client = admin.connect(self._settings)
-        wanted = {
-            TopicPartition(self._settings.topic(topic), number): OffsetSpec.latest()
-            for number in self._partitions
-            for topic in CHANGELOGS
-        }
-
-        def ask() -> dict[tuple[str, int], int]:
-            futures = client.list_offsets(
-                wanted,
-                isolation_level=IsolationLevel.READ_UNCOMMITTED,
-                request_timeout=ASK_TIMEOUT_S,
-            )
-            return {
-                (tp.topic, tp.partition): future.result().offset for tp, future in futures.items()
-            }
-
-        return self._insist("the changelogs' ends", ask)
-
-    def _input_ends(self, consumer: Consumer) -> dict[int, dict[str, int]]:
-        def end(topic: str, number: int) -> int:
-            place = TopicPartition(self._settings.topic(topic), number)
-            found = consumer.get_watermark_offsets(place, ASK_TIMEOUT_S)
-            if found is None:
-                raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
-            return int(found[1])
-
-        return {
-            number: {
-                topic: self._insist("an input's end", lambda t=topic, n=number: end(t, n))  # type: ignore[misc]
-                for topic in USER_TOPICS
-            }
-            for number in self._partitions
-        }
-
-    def _insist(self, what: str, ask: Callable[[], Any]) -> Any:
-        """Ask until there is an answer, or the partitions are lost."""
-        while not self._cancelled.is_set():
-            try:
-                return ask()
-            except KafkaException as error:
-                found: KafkaError = error.args[0]
-                if found.fatal():
-                    raise Halt(f"{what}: {found.str()}") from error
-                logger.info("restore waits for %s: %s", what, found.str())
-                self._cancelled.wait(0.05)
-        raise Cancelled
-
-    def _open(self, number: int, log_ends: dict[tuple[str, int], int]) -> None:
+    def _open(self, number: int, log_ends: dict[str, int]) -> None:
         """Open a partition's store; one that may have missed something is begun anew."""
         if self._cancelled.is_set():
             raise Cancelled
@@ -231,7 +142,7 @@ class Restore(threading.Thread):
         store = Store(path, self._memory)
         now_ms = int(time.time() * 1000)
         for topic in CHANGELOGS:
-            why = self._unfit(store, topic, log_ends[self._settings.topic(topic), number], now_ms)
+            why = self._unfit(store, topic, log_ends[topic], now_ms)
             if why is not None:
                 logger.warning("%s: the local store is thrown away: %s", path, why)
                 store.destroy()
@@ -258,48 +169,34 @@ class Restore(threading.Thread):
         return None
 
     def _read(
-        self,
-        consumer: Consumer,
-        changelog: str,
-        log_ends: dict[tuple[str, int], int],
-        on_done: Callable[[int], None],
+        self, consumer: Consumer, changelog: str, found: Takeover, on_done: Callable[[int], None]
     ) -> None:
         """Read *changelog* to its end in all partitions; tell of each as it is done."""
-        name = self._settings.topic(changelog)
         left: dict[int, int] = {}
+        begin: list[TopicPartition] = []
         for number in self._partitions:
-            reached, end = self._reached[number][changelog], log_ends[name, number]
+            reached, end = self._reached[number][changelog], found.log_ends[number][changelog]
             self._reached[number][changelog] = Reached(reached.topic_id, end)
             if reached.offset < end:
                 left[number] = end
+                name = self._settings.topic(changelog)
+                begin.append(TopicPartition(name, number, reached.offset))
             else:
                 self._write(number, [])
                 on_done(number)
-        if not left:
-            return
-        consumer.assign(
-            [
-                TopicPartition(
-                    name, number, (self._stores[number].reached(changelog) or _NEW).offset
-                )
-                for number in left
-            ]
-        )
-        logged = time.monotonic()
+        if left:
+            consumer.assign(begin)
+        logged_s = time.monotonic()
         while left:
             if self._cancelled.is_set():
                 raise Cancelled
             first = consumer.poll(READ_TIMEOUT_S)  # unlike consume, it returns with the first
-            if first is None:
-                continue
-            done = self._apply([first, *consumer.consume(READ_RECORDS, 0)], left)
-            for number in done:
-                on_done(number)
-            if time.monotonic() - logged > PROGRESS_S:
-                logged = time.monotonic()
-                logger.info(
-                    "restoring %s: %d rows, %d partitions left", name, self._rows, len(left)
-                )
+            if first is not None:
+                for number in self._apply([first, *consumer.consume(READ_RECORDS, 0)], left):
+                    on_done(number)
+            if time.monotonic() - logged_s > PROGRESS_S:
+                logged_s = time.monotonic()
+                logger.info("restoring: %d rows, %d partitions left", self._rows, len(left))
         consumer.unassign()
 
     def _apply(self, messages: "list[Message]", left: dict[int, int]) -> list[int]:
@@ -307,77 +204,56 @@ class Restore(threading.Thread):
         batches: dict[int, list[Row]] = {}
         done: list[int] = []
         for message in messages:
-            number, offset, error = message.partition(), message.offset(), message.error()
-            if error is not None and error.code() != KafkaError._PARTITION_EOF:
-                if error.fatal():
-                    raise Halt(f"restore: {error.str()}")
-                logger.info("restore: %s", error.str())
+            number, offset = message.partition(), message.offset()
+            if _is_failure(message) or number not in left or offset is None:
                 continue
-            if number is None or offset is None or number not in left:
-                continue
-            key = message.key()
-            if error is None and key is not None:
-                batches.setdefault(number, []).extend(_store_rows(key, message.value()))
+            at = offset
+            if message.error() is None:
+                at = offset + 1
+                batches.setdefault(number, []).extend(_store_rows(message.key(), message.value()))
                 self._rows += 1
-            at = offset if error is not None else offset + 1
             if at >= left[number]:
                 del left[number]
                 done.append(number)
         for number, batch in batches.items():
-            if number in done:
-                self._write(number, batch)
-            else:
+            if number not in done:
                 self._stores[number].write(batch, {})
         for number in done:
-            if number not in batches:
-                self._write(number, [])
+            self._write(number, batches.get(number, []))
         return done
 
     def _write(self, number: int, batch: list[Row]) -> None:
         """Write the last of a changelog, and that its end is reached."""
         self._stores[number].write(batch, self._reached[number])
 
-    def _hand_over(
-        self, number: int, committed: dict[str, int], input_ends: dict[str, int]
-    ) -> None:
+    def _hand_over(self, number: int, found: Takeover) -> None:
         store = self._stores.pop(number)
+        committed = found.committed[number]
         positions = {
-            topic: _position(
+            topic: begin_at(
                 f"{self._settings.topic(topic)}/{number}", committed.get(topic), store, topic
             )
             for topic in INPUTS
         }
-        self._on_ready(Restored(number, store, self._reached[number], positions, input_ends))
+        ends = found.input_ends[number]
+        self._on_ready(Restored(number, store, self._reached[number], positions, ends))
 
 
-_NEW: Final = Reached("", 0)
+def _is_failure(message: "Message") -> bool:
+    """Whether *message* is neither a row nor the end of a partition; ends the process if fatal."""
+    error = message.error()
+    if error is None or error.code() == KafkaError._PARTITION_EOF:
+        return False
+    if error.fatal():
+        raise Halt(f"restore: {error.str()}")
+    logger.info("restore: %s", error.str())
+    return True
 
 
-def _position(place: str, committed: int | None, store: Store, topic: str) -> int:
-    """
-    Return where to read an input from: the lower of the group's word and the changelog's.
-
-    They are written in one transaction, so a difference means that one of them has lost
-    something; reading again is harmless.
-    """
-    data = store.get(rows.position_key(topic))
-    folded = 0 if data is None else rows.decode_number(data)
-    if committed is None:
-        if folded:
-            logger.warning("%s: the group has no offset, the state has %d: read on", place, folded)
-        return folded
-    if committed != folded:
-        logger.warning(
-            "%s: the group's offset is %d, the state's %d: read from the lower",
-            place,
-            committed,
-            folded,
-        )
-    return min(committed, folded)
-
-
-def _store_rows(key: bytes, value: bytes | None) -> list[Row]:
+def _store_rows(key: bytes | None, value: bytes | None) -> list[Row]:
     """Return the rows of the store that a row of a changelog makes."""
+    if key is None:
+        return []
     if key[:1] != rows.USER or value is None:
         return [(key, value)]
     due_ms = rows.next_change_ms(value)

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import uvloop
 from confluent_kafka import TopicCollection
-from confluent_kafka.admin import AdminClient  # type: ignore[attr-defined] # it is public
+from confluent_kafka.admin import AdminClient
 
 import topics
 from streams.core.policy import Policy

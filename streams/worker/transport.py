@@ -35,7 +35,7 @@ class Batch(NamedTuple):
     decoded: Decoded
 
 
-class BatchSchema(faust.Schema):
+class BatchSchema(faust.Schema[None, Any]):
     """Lets a `Batch` through as it is: it was never bytes."""
 
     def loads_key(self, app: Any, message: Any, **_: Any) -> None:
@@ -51,7 +51,7 @@ class RoundConsumer(Consumer):
     """
     Faust's consumer.  `deliver` hands it rounds; `subscribed` is set once Faust is ready.
 
-    Rebalances reach Faust by `faust_assigned` and `faust_revoked`, from our fetch thread's callbacks.
+    Rebalances reach Faust by `faust_assigned` and `faust_revoked`.
     """
 
     logger = FAUST_LOGGER
@@ -83,12 +83,12 @@ class RoundConsumer(Consumer):
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
         """Yield an event for each topic of the next round."""
         if not self.flow_active:
-            await self.wait(self.can_resume_flow)
+            await self.wait(self.can_resume_flow.wait())
         try:
             taken = await asyncio.wait_for(self._rounds.get(), timeout)
         except TimeoutError:
             return
-        settings: Settings = self.app.settings_of_service
+        settings: Settings = self.app.settings_of_service  # type: ignore[attr-defined] # app.App
         decoded = Decoded(taken.generation, len(taken.batches))
         for topic, fetched in taken.batches.items():
             tp = TP(settings.topic(topic), fetched[0].partition)
@@ -203,16 +203,15 @@ class Transport(base.Transport):
 
 def _message(tp: TP, batch: Batch, generation_id: int) -> ConsumerMessage:
     last = batch.fetched[0].messages[-1]
-    timestamp_ms = last.timestamp()[1]
     return ConsumerMessage(
         tp.topic,
         tp.partition,
-        last.offset(),
-        timestamp_ms / 1000,
+        last.offset() or 0,
+        last.timestamp()[1] / 1000,
         LOG_APPEND_TIME,
         [],
         None,
-        batch,
+        batch,  # type: ignore[arg-type] # `BatchSchema` knows that it is no bytes
         None,
         0,
         0,

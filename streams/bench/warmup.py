@@ -1,0 +1,90 @@
+"""
+Brings a Kafka that was just started to the speed it has for the rest of its life.
+
+Java compiles what is used often while it is used: for half a minute a fresh broker takes both
+cores for that, and every latency measured is that of a compiler.  So it gets some of both kinds of
+load beforehand: small transactions over many partitions with a group's offsets, and plain records.
+"""
+
+import time
+from typing import Final
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+import topics
+from streams.bench.run import Say
+from streams.bench.systems import Place
+from streams.bench.watch import FETCH_RECORDS
+from streams.bench.workload import Record, make
+
+CALL_TIMEOUT_S: Final = 30.0
+RECORDS: Final = 2_000  # made once, written again and again
+PLAIN_RECORDS: Final = 50  # beside each transaction
+HEADERS: Final = [(f"header-{number}", b"value") for number in range(8)]  # as many as ours have
+
+
+def warm_up(place: Place, seconds: float, say: Say) -> None:
+    """Keep the Kafka of *place* busy for *seconds*."""
+    workload = make(RECORDS, seed=0)
+    options = {"bootstrap.servers": place.bootstrap, "log_level": 3}
+    plain = Producer(options)
+    consumer = _consumer(place, options)
+    producer = Producer(
+        {
+            **options,
+            "transactional.id": f"{place.prefix}warm-up",
+            "linger.ms": 0,
+            "retry.backoff.ms": 2,
+        }
+    )
+    producer.init_transactions(CALL_TIMEOUT_S)
+    deadline_s = time.monotonic() + seconds
+    number = 0
+    while (left_s := deadline_s - time.monotonic()) > 0:
+        say(f"warming Kafka up: {left_s:.0f} s left")
+        _transact(producer, consumer, place, workload[number % RECORDS], number)
+        for record in workload[:PLAIN_RECORDS]:
+            plain.produce(f"{place.prefix}{record.topic}", record.value, record.key)
+        plain.flush(CALL_TIMEOUT_S)
+        consumer.consume(FETCH_RECORDS, 0)
+        number += 1
+    consumer.close()
+
+
+def _transact(
+    producer: Producer, consumer: Consumer, place: Place, record: Record, number: int
+) -> None:
+    names = [f"{place.prefix}{name}" for role in ("output", "internal") for name in _shared(role)]
+    producer.begin_transaction()
+    for name in names:
+        for partition in range(place.partitions):
+            producer.produce(name, record.value, record.key, partition, headers=HEADERS)
+    offsets = [
+        TopicPartition(f"{place.prefix}{name}", partition, number)
+        for name in _shared("input")
+        for partition in range(place.partitions)
+    ]
+    producer.send_offsets_to_transaction(
+        offsets, consumer.consumer_group_metadata(), CALL_TIMEOUT_S
+    )
+    producer.commit_transaction(CALL_TIMEOUT_S)
+
+
+def _consumer(place: Place, options: dict[str, object]) -> Consumer:
+    consumer = Consumer(
+        {**options, "group.id": f"{place.prefix}warm-up", "isolation.level": "read_committed"}
+    )
+    consumer.assign(
+        [
+            TopicPartition(f"{place.prefix}{name}", partition, 0)
+            for role in ("input", "output")
+            for name in _shared(role)
+            for partition in range(place.partitions)
+        ]
+    )
+    return consumer
+
+
+def _shared(role: topics.Role) -> list[str]:
+    """Return the topics of *role* that have the shared number of partitions."""
+    return [name for name in topics.names(role) if topics.definition(name).partitions == "shared"]

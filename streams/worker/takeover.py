@@ -1,0 +1,164 @@
+"""
+What a worker asks Kafka when it takes partitions over: where to begin, and what is the end.
+
+Order matters: first the group's committed offsets (the broker holds the answer back while a
+transaction with offsets is pending), only then the changelogs' ends.  The other way round a
+frozen worker's transaction could commit in between: its offsets would count, its rows would be
+missed, and an objection would be lost.  A changelog's end is the log's, not the last stable
+offset: behind an open transaction there may be committed rows.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Final, NamedTuple, TypeVar
+
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined] # it is public
+
+from streams.errors import Halt
+from streams.kafka import admin
+from streams.settings import Settings
+from streams.state import rows
+from streams.state.store import Store
+from streams.worker.names import CHANGELOGS, INPUTS, USER_TOPICS
+
+logger = logging.getLogger(__name__)
+
+ASK_TIMEOUT_S: Final = 5.0
+ASK_AGAIN_S: Final = 0.05
+
+T = TypeVar("T")
+
+
+class Cancelled(Exception):
+    """The partitions were lost while they were being restored."""
+
+
+class Takeover(NamedTuple):
+    """
+    Positions, by partition and then by the topic's name in the contract.
+
+    committed: the group's offsets, where it has them.
+    log_ends: of the changelogs, open transactions included.
+    input_ends: of the user topics: grants wait until they are read so far.
+    """
+
+    committed: dict[int, dict[str, int]]
+    log_ends: dict[int, dict[str, int]]
+    input_ends: dict[int, dict[str, int]]
+
+
+def ask(
+    settings: Settings, consumer: Consumer, partitions: list[int], cancelled: threading.Event
+) -> Takeover:
+    """Return where *partitions* stand; waits for Kafka as long as it takes, or for *cancelled*."""
+    asked = _Asked(settings, consumer, partitions, cancelled)
+    committed = asked.committed()
+    return Takeover(committed, asked.log_ends(), asked.input_ends())
+
+
+def begin_at(place: str, committed: int | None, store: Store, topic: str) -> int:
+    """
+    Return where to read an input from: the lower of the group's word and the changelog's.
+
+    They are written in one transaction, so a difference means that one of them has lost
+    something; reading again is harmless.
+    """
+    data = store.get(rows.position_key(topic))
+    folded = 0 if data is None else rows.decode_number(data)
+    if committed is None:
+        if folded:
+            logger.warning("%s: the group has no offset, the state has %d: read on", place, folded)
+        return folded
+    if committed != folded:
+        logger.warning(
+            "%s: the group's offset is %d, the state's is %d: read from the lower",
+            place,
+            committed,
+            folded,
+        )
+    return min(committed, folded)
+
+
+class _Asked:
+    def __init__(
+        self,
+        settings: Settings,
+        consumer: Consumer,
+        partitions: list[int],
+        cancelled: threading.Event,
+    ) -> None:
+        self._settings = settings
+        self._consumer = consumer
+        self._partitions = partitions
+        self._cancelled = cancelled
+
+    def committed(self) -> dict[int, dict[str, int]]:
+        wanted = [
+            TopicPartition(self._settings.topic(topic), number)
+            for number in self._partitions
+            for topic in INPUTS
+        ]
+        found = self._insist(
+            "the group's offsets", lambda: self._consumer.committed(wanted, ASK_TIMEOUT_S)
+        )
+        names = {self._settings.topic(topic): topic for topic in INPUTS}
+        committed: dict[int, dict[str, int]] = {number: {} for number in self._partitions}
+        for tp in found:
+            if tp.error is not None:
+                raise Halt(f"{tp.topic}/{tp.partition}: no committed offset to be had: {tp.error}")
+            if tp.offset >= 0:
+                committed[tp.partition][names[tp.topic]] = tp.offset
+        return committed
+
+    def log_ends(self) -> dict[int, dict[str, int]]:
+        client = admin.connect(self._settings)
+        names = {self._settings.topic(topic): topic for topic in CHANGELOGS}
+        wanted = {
+            TopicPartition(name, number): OffsetSpec.latest()
+            for number in self._partitions
+            for name in names
+        }
+
+        def ask_once() -> dict[int, dict[str, int]]:
+            futures = client.list_offsets(
+                wanted,
+                isolation_level=IsolationLevel.READ_UNCOMMITTED,
+                request_timeout=ASK_TIMEOUT_S,
+            )
+            ends: dict[int, dict[str, int]] = {number: {} for number in self._partitions}
+            for tp, future in futures.items():
+                ends[tp.partition][names[tp.topic]] = future.result().offset
+            return ends
+
+        return self._insist("the changelogs' ends", ask_once)
+
+    def input_ends(self) -> dict[int, dict[str, int]]:
+        return {
+            number: {topic: self._input_end(topic, number) for topic in USER_TOPICS}
+            for number in self._partitions
+        }
+
+    def _input_end(self, topic: str, number: int) -> int:
+        place = TopicPartition(self._settings.topic(topic), number)
+
+        def ask_once() -> int:
+            found = self._consumer.get_watermark_offsets(place, ASK_TIMEOUT_S)
+            if found is None:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+            return int(found[1])
+
+        return self._insist(f"the end of {place.topic}/{number}", ask_once)
+
+    def _insist(self, what: str, ask_once: Callable[[], T]) -> T:
+        while not self._cancelled.is_set():
+            try:
+                return ask_once()
+            except KafkaException as error:
+                found: KafkaError = error.args[0]
+                if found.fatal():
+                    raise Halt(f"{what}: {found.str()}") from error
+                logger.info("restore waits for %s: %s", what, found.str())
+                self._cancelled.wait(ASK_AGAIN_S)
+        raise Cancelled
