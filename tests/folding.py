@@ -177,7 +177,8 @@ def deliver(fold: Fold, delivery: Delivery) -> None:
 def _deliver_bad(fold: Fold, delivery: Delivery) -> None:
     topic, offset, record, received_ms, _ = delivery
     value = json.dumps(record).encode()
-    user_id, content_id = restriction(topic, record["user_id"].encode(), value)
+    found = restriction(topic, record["user_id"].encode(), value)
+    user_id, content_id = found.user_id, found.content_id
     assert user_id is not None
     origin = Origin(topic, 0, offset, received_ms)
     if topic == "content":

@@ -6,7 +6,10 @@ cores for that, and every latency measured is that of a compiler.  So it gets so
 load beforehand: small transactions over many partitions with a group's offsets, and plain records.
 """
 
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -14,21 +17,22 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 import topics
 from streams.bench.run import Say
 from streams.bench.systems import Place
-from streams.bench.watch import FETCH_RECORDS
+from streams.bench.watch import FETCH_RECORDS, POLL_S
 from streams.bench.workload import Record, make
 
 CALL_TIMEOUT_S: Final = 30.0
 RECORDS: Final = 2_000  # made once, written again and again
-PLAIN_RECORDS: Final = 50  # beside each transaction
-HEADERS: Final = [(f"header-{number}", b"value") for number in range(8)]  # as many as ours have
+PLAIN_RECORDS: Final = 20  # beside each transaction
+HEADERS: Final[list[tuple[str, str | bytes | None]]] = [
+    (f"header-{number}", b"value") for number in range(8)
+]  # as many as ours have
 
 
 def warm_up(place: Place, seconds: float, say: Say) -> None:
     """Keep the Kafka of *place* busy for *seconds*."""
     workload = make(RECORDS, seed=0)
     options = {"bootstrap.servers": place.bootstrap, "log_level": 3}
-    plain = Producer(options)
-    consumer = _consumer(place, options)
+    plain = Producer({**options, "enable.idempotence": True, "linger.ms": 0})
     producer = Producer(
         {
             **options,
@@ -40,19 +44,19 @@ def warm_up(place: Place, seconds: float, say: Say) -> None:
     producer.init_transactions(CALL_TIMEOUT_S)
     deadline_s = time.monotonic() + seconds
     number = 0
-    while (left_s := deadline_s - time.monotonic()) > 0:
-        say(f"warming Kafka up: {left_s:.0f} s left")
-        _transact(producer, consumer, place, workload[number % RECORDS], number)
-        for record in workload[:PLAIN_RECORDS]:
-            plain.produce(f"{place.prefix}{record.topic}", record.value, record.key)
+    with _reading(place, options, "input") as group_metadata, _reading(place, options, "output"):
+        while (left_s := deadline_s - time.monotonic()) > 0:
+            say(f"warming Kafka up: {left_s:.0f} s left")
+            for record in workload[:PLAIN_RECORDS]:
+                plain.produce(f"{place.prefix}{record.topic}", record.value, record.key)
+                plain.poll(0)
+            _transact(producer, group_metadata, place, workload[number % RECORDS], number)
+            number += 1
         plain.flush(CALL_TIMEOUT_S)
-        consumer.consume(FETCH_RECORDS, 0)
-        number += 1
-    consumer.close()
 
 
 def _transact(
-    producer: Producer, consumer: Consumer, place: Place, record: Record, number: int
+    producer: Producer, group_metadata: object, place: Place, record: Record, number: int
 ) -> None:
     names = [f"{place.prefix}{name}" for role in ("output", "internal") for name in _shared(role)]
     producer.begin_transaction()
@@ -64,25 +68,43 @@ def _transact(
         for name in _shared("input")
         for partition in range(place.partitions)
     ]
-    producer.send_offsets_to_transaction(
-        offsets, consumer.consumer_group_metadata(), CALL_TIMEOUT_S
-    )
+    producer.send_offsets_to_transaction(offsets, group_metadata, CALL_TIMEOUT_S)
     producer.commit_transaction(CALL_TIMEOUT_S)
 
 
-def _consumer(place: Place, options: dict[str, object]) -> Consumer:
+@contextmanager
+def _reading(place: Place, options: dict[str, object], role: topics.Role) -> Iterator[object]:
+    """
+    Read the topics of *role* in a thread, waiting for each record as readers do.
+
+    Returns the group's metadata, for transactions.
+    """
     consumer = Consumer(
         {**options, "group.id": f"{place.prefix}warm-up", "isolation.level": "read_committed"}
     )
     consumer.assign(
         [
             TopicPartition(f"{place.prefix}{name}", partition, 0)
-            for role in ("input", "output")
             for name in _shared(role)
             for partition in range(place.partitions)
         ]
     )
-    return consumer
+    group_metadata = consumer.consumer_group_metadata()  # later it would wait for the thread
+    ended = threading.Event()
+
+    def read() -> None:
+        while not ended.is_set():
+            if consumer.poll(POLL_S) is not None:
+                consumer.consume(FETCH_RECORDS, 0)
+
+    thread = threading.Thread(target=read, name=f"warm-up {role}", daemon=True)
+    thread.start()
+    try:
+        yield group_metadata
+    finally:
+        ended.set()
+        thread.join()
+        consumer.close()
 
 
 def _shared(role: topics.Role) -> list[str]:

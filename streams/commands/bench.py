@@ -160,14 +160,14 @@ def throughput(
 @click.option(
     "--seconds",
     type=click.FloatRange(min=1),
-    default=20.0,
+    default=25.0,
     show_default=True,
     help="How long each rate is offered, warm-up included.",
 )
 @click.option(
     "--warmup",
     type=click.FloatRange(min=0),
-    default=5.0,
+    default=10.0,
     show_default=True,
     help="Seconds at the beginning whose records are not measured.",
 )

@@ -9,7 +9,7 @@ Source: contract.md, "Input records" and "Bad records".
 import re
 from collections.abc import Sequence
 from datetime import date
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -63,7 +63,7 @@ _notice_decoder: Final = msgspec.json.Decoder(NoticeRecord)
 _content_decoder: Final = msgspec.json.Decoder(ContentRecord)
 
 
-class UserFacts(NamedTuple):
+class UserFacts(Struct, frozen=True, gc=False):
     """A record about a user: *cause_id* is the objection's or notice's id, if it has one."""
 
     user_id: str
@@ -71,7 +71,7 @@ class UserFacts(NamedTuple):
     facts: User
 
 
-class ItemFacts(NamedTuple):
+class ItemFacts(Struct, frozen=True, gc=False):
     """A record about an item, with the text of its language tag ("" for none)."""
 
     user_id: str
@@ -80,7 +80,7 @@ class ItemFacts(NamedTuple):
     record: ContentRecord
 
 
-class Restriction(NamedTuple):
+class Restriction(Struct, frozen=True, gc=False):
     """Whom a bad record restricts: nobody, a user, or (with *content_id*) an item."""
 
     user_id: str | None

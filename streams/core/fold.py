@@ -83,10 +83,16 @@ class UserChange(Struct, gc=False):
 
 
 class ItemChange(Struct, gc=False):
-    """What a cycle did to one item: `after` None where it is answered but not stored."""
+    """
+    What a cycle did to one item.
+
+    before: as of the cycle's start, None where it was not known.
+    after: None where the item is answered but not stored.
+    """
 
     user_id: str
     content_id: str
+    before: Item | None
     after: Item | None
     origin: Origin
     record: ContentRecord | None = None  # the record that holds, where it is at hand
@@ -173,22 +179,22 @@ class Fold:
 
     def item_record(self, event: ItemFacts, origin: Origin) -> bool:
         """Fold a good record of an item; return whether it told anything new."""
-        user_id, content_id, facts, record = event
+        user_id, content_id, facts = event.user_id, event.content_id, event.facts
         change = self._seen(user_id, origin)
         if change.after.user.deleted:
             if not facts.private_message:
-                self._answer(user_id, content_id, None, origin)
+                self._answer(user_id, content_id, None, None, origin)
             return False
         before = self.item(user_id, content_id)
         if before is None:
             if facts.private_message:
                 return False
-            self._answer(user_id, content_id, facts, origin, record)
+            self._answer(user_id, content_id, None, facts, origin, event.record)
             return True
         after = items.merge(before, facts)
         self._end_unreadable(before, after, change, origin)
-        at_hand = record if after.value is facts.value else None
-        self._answer(user_id, content_id, after, origin, at_hand)
+        at_hand = event.record if after.value is facts.value else None
+        self._answer(user_id, content_id, before, after, origin, at_hand)
         return after != before
 
     def bad_item_record(
@@ -199,12 +205,12 @@ class Fold:
         if content_id is None:
             return
         if change.after.user.deleted:
-            self._answer(user_id, content_id, None, origin)
+            self._answer(user_id, content_id, None, None, origin)
             return
         before = self.item(user_id, content_id) or UNKNOWN_ITEM
         resolved = f"{self._prefix}{offset}" in change.after.user.resolved
         after = before if resolved else items.merge(before, Item(dead_letters=(offset,)))
-        self._answer(user_id, content_id, after, origin)
+        self._answer(user_id, content_id, before, after, origin)
 
     def item(self, user_id: str, content_id: str) -> Item | None:
         """Return an item as of now, this cycle's changes included."""
@@ -215,11 +221,15 @@ class Fold:
         self,
         user_id: str,
         content_id: str,
+        before: Item | None,
         after: Item | None,
         origin: Origin,
         record: ContentRecord | None = None,
     ) -> None:
-        change = ItemChange(user_id, content_id, after, origin, record)
+        earlier = self.items.get((user_id, content_id))
+        if earlier is not None:
+            before = earlier.before
+        change = ItemChange(user_id, content_id, before, after, origin, record)
         self.items[user_id, content_id] = change
 
     def _learn(self, change: UserChange, facts: User, origin: Origin) -> None:
@@ -328,7 +338,7 @@ class Fold:
             if self._hold_grants:
                 self.answer_anew[user_id] = origin
             else:
-                self._answer(user_id, content_id, mended, origin)
+                self._answer(user_id, content_id, item, mended, origin)
 
     def _item_of_dead_letter(self, user_id: str, offset: int) -> str | None:
         for (owner, content_id), change in self.items.items():

@@ -7,7 +7,7 @@ Source: contract.md, "Output records".
 """
 
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 from msgspec import Struct
@@ -26,7 +26,7 @@ REVISION_MAX: Final = 2**63 - 1  # of the tombstones of a deleted account
 Header = tuple[str, str | bytes | None]
 
 
-class Output(NamedTuple):
+class Output(Struct, frozen=True, gc=False):
     """One record of an output topic, named as in the contract."""
 
     topic: str
@@ -92,9 +92,9 @@ class Writer:
     def __init__(self, source: str, now_ms: int, policy: Policy) -> None:
         self._policy = policy
         self._common: list[Header] = [
-            ("ce_specversion", b"1.0"),
-            ("ce_source", source.encode()),
-            ("ce_time", rfc3339(now_ms).encode()),
+            ("ce_specversion", "1.0"),
+            ("ce_source", source),
+            ("ce_time", rfc3339(now_ms)),
         ]
 
     def eligibility(self, user_id: str, row: UserRow, origin: Origin) -> Output:
@@ -115,7 +115,7 @@ class Writer:
             EligibilityCause(cause.topic, cause.partition, cause.offset, cause.id),
         )
         headers = self._headers(
-            f"eligibility/{user_id}/{row.epoch}", b"eligibility.decided", user_id, row.epoch, origin
+            f"eligibility/{user_id}/{row.epoch}", "eligibility.decided", user_id, row.epoch, origin
         )
         return Output("eligibility", user_id.encode(), _encode(value), headers)
 
@@ -125,7 +125,7 @@ class Writer:
         """Return the record, or the tombstone, of one product of a user."""
         key = f"{product}/{user_id}"
         value = _encode(TrainingUser(user_id, product, epoch)) if allowed else None
-        kind = b"user.allowed" if allowed else b"user.purged"
+        kind = "user.allowed" if allowed else "user.purged"
         event_id = f"training-users/{key}/{epoch}/{'record' if allowed else 'tombstone'}"
         headers = self._headers(event_id, kind, user_id, epoch, origin)
         return Output("training-users", key.encode(), value, headers)
@@ -153,10 +153,9 @@ class Writer:
             from_ms(item.created_ms),
             epoch,
         )
-        revision = b"%d" % item.revision
         event_id = f"training-content/{content_id}/{epoch}/{item.revision}/record"
-        headers = self._headers(event_id, b"content.allowed", user_id, epoch, origin)
-        headers.append(("objections_revision", revision))
+        headers = self._headers(event_id, "content.allowed", user_id, epoch, origin)
+        headers.append(("objections_revision", str(item.revision)))
         return Output("training-content", content_id.encode(), _encode(value), headers)
 
     def content_purged(
@@ -164,20 +163,20 @@ class Writer:
     ) -> Output:
         """Return the tombstone of an item."""
         event_id = f"training-content/{content_id}/{epoch}/{revision}/tombstone"
-        headers = self._headers(event_id, b"content.purged", user_id, epoch, origin)
-        headers.append(("objections_revision", b"%d" % revision))
+        headers = self._headers(event_id, "content.purged", user_id, epoch, origin)
+        headers.append(("objections_revision", str(revision)))
         return Output("training-content", content_id.encode(), None, headers)
 
     def _headers(
-        self, event_id: str, kind: bytes, user_id: str, epoch: int, origin: Origin
+        self, event_id: str, kind: str, user_id: str, epoch: int, origin: Origin
     ) -> list[Header]:
         headers = [
             *self._common,
-            ("ce_id", event_id.encode()),
+            ("ce_id", event_id),
             ("ce_type", kind),
-            ("ce_subject", user_id.encode()),
-            ("objections_epoch", b"%d" % epoch),
-            ("objections_received_at", b"%d" % origin.received_ms),
+            ("ce_subject", user_id),
+            ("objections_epoch", str(epoch)),
+            ("objections_received_at", str(origin.received_ms)),
         ]
         if origin.traceparent is not None:
             headers.append(("traceparent", origin.traceparent))

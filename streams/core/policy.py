@@ -4,11 +4,12 @@ What a company has decided to cover: ages, notice window, countries, products, k
 The defaults are the contract's and stand as version 1.
 """
 
+from functools import lru_cache
 from typing import Final
 
 import msgspec
 
-from streams.core.reasons import KIND_INDEX, KINDS, PRIVATE_MESSAGE, PRODUCTS
+from streams.core.reasons import KIND_INDEX, KINDS, PRIVATE_MESSAGE, PRODUCT_INDEX, PRODUCTS
 from streams.core.times import DAY_MS
 
 # ISO 3166-1; the EEA is the EU with Iceland, Liechtenstein and Norway.
@@ -66,4 +67,19 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def kinds_mask(self) -> int:
         """The kinds covered, a bit each; private messages never are."""
-        return sum(1 << KIND_INDEX[kind] for kind in self.kinds if kind in COVERABLE_KINDS)
+        return _kinds_mask(self.kinds)
+
+    @property
+    def products_mask(self) -> int:
+        """The products covered, a bit each."""
+        return _products_mask(self.products)
+
+
+@lru_cache(maxsize=16)
+def _kinds_mask(kinds: frozenset[str]) -> int:
+    return sum(1 << KIND_INDEX[kind] for kind in kinds if kind in COVERABLE_KINDS)
+
+
+@lru_cache(maxsize=16)
+def _products_mask(products: frozenset[str]) -> int:
+    return sum(1 << PRODUCT_INDEX[product] for product in products)

@@ -5,6 +5,7 @@ Source of the coming-of-age rule: contract.md, "Decisions".
 """
 
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 
 NEVER_MS = 2**62  # Later than any real time: leaves `min` unchanged, and fails closed.
 DAY_MS = 86_400_000
@@ -25,9 +26,12 @@ def to_ms(moment: datetime) -> int:
 
 def from_ms(instant_ms: int) -> datetime:
     """Return *instant_ms* as an aware datetime, clamped to the years 1 to 9999."""
+    if 0 <= instant_ms <= _LATEST_MS:
+        return datetime.fromtimestamp(instant_ms / 1000, UTC)  # rounds to the same microsecond
     return _EPOCH + timedelta(milliseconds=min(max(instant_ms, _EARLIEST_MS), _LATEST_MS))
 
 
+@lru_cache(maxsize=1024)
 def rfc3339(instant_ms: int) -> str:
     """Return *instant_ms* as RFC 3339 text in UTC with milliseconds."""
     return from_ms(instant_ms).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
@@ -48,6 +52,7 @@ def end_of_day_ms(day: int) -> int:
     return (day + 1) * DAY_MS + EVERYWHERE_MS
 
 
+@lru_cache(maxsize=65_536)
 def of_age_ms(birth_day: int, adult_age: int) -> int:
     """
     Return the instant at which someone born on *birth_day* is *adult_age* years old.

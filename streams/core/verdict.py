@@ -31,6 +31,22 @@ from streams.core.user import (
 )
 
 LONG_AGO_MS = -NEVER_MS
+_PRODUCT_INDEXES = range(len(PRODUCTS))
+
+# As plain integers: `|` of two members of an enumeration takes a microsecond.
+_OBJECTION = int(Reason.OBJECTION)
+_UNDER_AGE = int(Reason.UNDER_AGE)
+_AGE_UNKNOWN = int(Reason.AGE_UNKNOWN)
+_COUNTRY_NOT_COVERED = int(Reason.COUNTRY_NOT_COVERED)
+_NOTICE_PENDING = int(Reason.NOTICE_PENDING)
+_ACCOUNT_DELETED = int(Reason.ACCOUNT_DELETED)
+_UNREADABLE_INPUT = int(Reason.UNREADABLE_INPUT)
+_PRODUCT_NOT_COVERED = int(Reason.PRODUCT_NOT_COVERED)
+_KIND_NOT_COVERED = int(Reason.KIND_NOT_COVERED)
+_PRIVATE_MESSAGE = int(Reason.PRIVATE_MESSAGE)
+_NOT_PUBLIC = int(Reason.NOT_PUBLIC)
+_MINOR_AT_CREATION = int(Reason.MINOR_AT_CREATION)
+_DELETED = int(Reason.DELETED)
 
 
 class Decision(Struct, frozen=True, array_like=True, gc=False):
@@ -70,25 +86,23 @@ class Age(NamedTuple):
 def decide(user: User, policy: Policy, now_ms: int) -> Verdict:
     """Return what is decided about *user* at *now_ms*.  Raises nothing."""
     if user.deleted:
-        gone = int(Reason.ACCOUNT_DELETED)
+        gone = _ACCOUNT_DELETED
         return Verdict(Decision((gone,) * 4, NEVER_MS, policy.kinds_mask), NEVER_MS)
     age = judge_age(user, policy, now_ms)
     notice_over_ms = _notice_over_ms(user, policy)
     common = age.reasons
     if now_ms < notice_over_ms:
-        common |= Reason.NOTICE_PENDING
+        common |= _NOTICE_PENDING
     if unresolved(user):
-        common |= Reason.UNREADABLE_INPUT
-    objected = _objected_products(user)
+        common |= _UNREADABLE_INPUT
+    objected, covered = _objected_products(user), policy.products_mask
     first, second, third, fourth = (
         common
-        | (Reason.OBJECTION if objected >> index & 1 else 0)
-        | (0 if name in policy.products else Reason.PRODUCT_NOT_COVERED)
-        for index, name in enumerate(PRODUCTS)
+        | (_OBJECTION if objected >> index & 1 else 0)
+        | (0 if covered >> index & 1 else _PRODUCT_NOT_COVERED)
+        for index in _PRODUCT_INDEXES
     )
-    decision = Decision(
-        (int(first), int(second), int(third), int(fourth)), age.adult_from_ms, policy.kinds_mask
-    )
+    decision = Decision((first, second, third, fourth), age.adult_from_ms, policy.kinds_mask)
     pending_ms = notice_over_ms if now_ms < notice_over_ms else NEVER_MS
     return Verdict(decision, min(age.of_age_again_ms, pending_ms))
 
@@ -113,18 +127,18 @@ def item_reasons(item: Item, user: User, decision: Decision, dead_letter_prefix:
     """
     reasons = decision.reasons[item.product]
     if item.private_message:
-        reasons |= Reason.PRIVATE_MESSAGE
+        reasons |= _PRIVATE_MESSAGE
     if not decision.kinds >> item.kind & 1:
-        reasons |= Reason.KIND_NOT_COVERED
+        reasons |= _KIND_NOT_COVERED
     if item.deleted:
-        reasons |= Reason.DELETED
+        reasons |= _DELETED
     if item.visibility != PUBLIC and not _is_readable_interaction(item):
-        reasons |= Reason.NOT_PUBLIC
+        reasons |= _NOT_PUBLIC
     if item.created_ms < decision.adult_from_ms:
-        reasons |= Reason.MINOR_AT_CREATION
+        reasons |= _MINOR_AT_CREATION
     if item.dead_letters and is_unreadable(item, user, dead_letter_prefix):
-        reasons |= Reason.UNREADABLE_INPUT
-    return int(reasons)
+        reasons |= _UNREADABLE_INPUT
+    return reasons
 
 
 def _is_readable_interaction(item: Item) -> bool:
@@ -140,8 +154,9 @@ def is_unreadable(item: Item, user: User, dead_letter_prefix: str) -> bool:
 
 def eligible(decision: Decision, policy: Policy) -> bool:
     """Whether no product that *policy* covers has a reason."""
-    covered = [index for index, name in enumerate(PRODUCTS) if name in policy.products]
-    return bool(covered) and not any(decision.reasons[index] for index in covered)
+    covered = policy.products_mask
+    reasons = (decision.reasons[index] for index in _PRODUCT_INDEXES if covered >> index & 1)
+    return bool(covered) and not any(reasons)
 
 
 def judge_age(user: User, policy: Policy, now_ms: int) -> Age:
@@ -153,7 +168,7 @@ def judge_age(user: User, policy: Policy, now_ms: int) -> Age:
     """
     known = [level for level in reversed(user.levels) if level is not None]
     if not known:
-        return Age(int(Reason.AGE_UNKNOWN | Reason.COUNTRY_NOT_COVERED), NEVER_MS, NEVER_MS)
+        return Age(_AGE_UNKNOWN | _COUNTRY_NOT_COVERED, NEVER_MS, NEVER_MS)
     in_force = known[0]
     newer = [level for level in known[1:] if level.observed_ms > in_force.observed_ms]
     restricting = [statement for level in newer for statement in level.statements]
@@ -161,19 +176,19 @@ def judge_age(user: User, policy: Policy, now_ms: int) -> Age:
     countries = {statement.country for statement in in_force.statements}
     countries |= {statement.country for statement in restricting if statement.country}
     if not countries <= policy.countries:
-        reasons |= Reason.COUNTRY_NOT_COVERED
+        reasons |= _COUNTRY_NOT_COVERED
     adult_from_ms = max(_adult_from_ms(each, in_force, policy) for each in in_force.statements)
     dates_ms = [_under_age_until_ms(each, policy) for each in restricting]
     adult_from_ms = max([adult_from_ms, *(at_ms for at_ms in dates_ms if at_ms != NEVER_MS)])
     dates_ms += [_under_age_until_ms(each, policy) for each in in_force.statements]
     if now_ms < max(dates_ms):
-        return Age(int(reasons | Reason.UNDER_AGE), adult_from_ms, max(dates_ms))
-    return Age(int(reasons), adult_from_ms, NEVER_MS)
+        return Age(reasons | _UNDER_AGE, adult_from_ms, max(dates_ms))
+    return Age(reasons, adult_from_ms, NEVER_MS)
 
 
 def _unknowns(statements: tuple[Statement, ...]) -> int:
     unknown = any(not each.has_birth_date and not each.band for each in statements)
-    return int(Reason.AGE_UNKNOWN) if unknown else 0
+    return _AGE_UNKNOWN if unknown else 0
 
 
 def _adult_from_ms(statement: Statement, level: Level, policy: Policy) -> int:

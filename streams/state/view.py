@@ -8,12 +8,16 @@ transaction is aborted all layers are.
 
 from collections.abc import Iterable, Iterator
 from heapq import merge
+from itertools import islice
+from typing import Final
 
 from streams.core.fanout import Job
 from streams.core.fold import UserRow
 from streams.core.item import Item
 from streams.state import rows
 from streams.state.store import Store
+
+RECENT_USERS_MAX: Final = 4_000  # rows kept decoded: active users are asked for again and again
 
 
 class Layer:
@@ -38,6 +42,7 @@ class View:
         self.jobs: dict[str, Job] = {}
         self._layers: list[Layer] = []  # newest last
         self._users: dict[str, UserRow | None] = {}  # fetched ahead, for one cycle
+        self._recent: dict[str, UserRow] = {}  # as in the store
         self._items: dict[tuple[str, str], Item | None] = {}
         self.reload_jobs()
 
@@ -59,6 +64,9 @@ class View:
         """Drop the oldest layer, now that its rows are in the store."""
         assert self._layers[0] is layer
         del self._layers[0]
+        self._recent.update(layer.users)
+        for user_id in list(islice(self._recent, max(len(self._recent) - RECENT_USERS_MAX, 0))):
+            del self._recent[user_id]
 
     def drop(self) -> None:
         """Forget all layers: their transaction was aborted."""
@@ -67,7 +75,8 @@ class View:
 
     def fetch(self, user_ids: Iterable[str], item_ids: Iterable[tuple[str, str]]) -> None:
         """Read the rows a cycle will ask for, many at once."""
-        user_ids, item_ids = list(user_ids), list(item_ids)
+        user_ids = [user_id for user_id in user_ids if not self._at_hand(user_id)]
+        item_ids = list(item_ids)
         keys = [rows.user_key(user_id) for user_id in user_ids]
         keys += [rows.item_key(*item_id) for item_id in item_ids]
         found = self.store.get_many(keys) if keys else []
@@ -85,10 +94,15 @@ class View:
         for layer in reversed(self._layers):
             if (row := layer.users.get(user_id)) is not None:
                 return row
+        if (row := self._recent.get(user_id)) is not None:
+            return row
         if user_id in self._users:
             return self._users[user_id]
         data = self.store.get(rows.user_key(user_id))
         return None if data is None else rows.decode_user(data)
+
+    def _at_hand(self, user_id: str) -> bool:
+        return user_id in self._recent or any(user_id in layer.users for layer in self._layers)
 
     def item(self, user_id: str, content_id: str) -> Item | None:
         """Return the state of an item."""

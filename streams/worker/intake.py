@@ -6,6 +6,8 @@ A bad record never stops or loses its neighbours: it becomes a dead letter and a
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from msgspec import Struct
+
 from streams.core.decode import (
     Headers,
     ItemFacts,
@@ -44,7 +46,7 @@ class Fetched(NamedTuple):
     messages: "list[Message]"
 
 
-class Entry(NamedTuple):
+class Entry(Struct, frozen=True, gc=False):
     """
     One record for the fold.
 

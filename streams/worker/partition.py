@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from streams.core.answers import Answers
 from streams.core.decode import ItemFacts, UserFacts
-from streams.core.fold import Fold
+from streams.core.fold import Fold, ItemChange
 from streams.core.item import Item
 from streams.core.outputs import Output, Writer
 from streams.core.policy import Policy
@@ -179,7 +179,8 @@ class Partition:
         users = {user_id for _, user_id in due}
         items: set[tuple[str, str]] = set()
         for intake in intakes:
-            for _, event, _ in intake.entries:
+            for entry in intake.entries:
+                event = entry.event
                 if event.user_id is not None:
                     users.add(event.user_id)
                     if not isinstance(event, UserFacts) and event.content_id is not None:
@@ -192,18 +193,18 @@ class Partition:
             if self._fold_entry(fold, intake.topic, entry):
                 applied += 1
         bad = len(intake.dead_letters)
-        received_ms = [origin.received_ms for origin, _, _ in intake.entries]
+        received_ms = [entry.origin.received_ms for entry in intake.entries]
         return Handled(intake.topic, applied, len(received_ms) - applied - bad, bad, received_ms)
 
     def _fold_entry(self, fold: Fold, topic: str, entry: Entry) -> bool:
         """Fold one record; return whether it is a good one that told anything new."""
-        origin, event, resolves = entry
+        origin, event = entry.origin, entry.event
         if isinstance(event, ItemFacts):
             applied = fold.item_record(event, origin)
         elif isinstance(event, UserFacts):
             applied = fold.user_record(event, origin)
         else:
-            user_id, content_id = event
+            user_id, content_id = event.user_id, event.content_id
             if user_id is None:
                 return False
             if topic == CONTENT:
@@ -211,8 +212,8 @@ class Partition:
             else:
                 fold.bad_user_record(user_id, _restricting_ref(topic, entry), origin)
             return False
-        if resolves is not None:
-            fold.resolution(event.user_id, resolves, origin)
+        if entry.resolves is not None:
+            fold.resolution(event.user_id, entry.resolves, origin)
         return applied
 
     def _due(self, now_ms: int) -> list[tuple[int, str]]:
@@ -258,21 +259,10 @@ class Partition:
         }
         for change in fold.items.values():
             if change.after is not None:
-                self._keep_item(layer, change.user_id, change.content_id, change.after)
+                _keep_item(layer, change, change.after)
         layer.jobs = dict(answers.jobs)
         _forget(layer, answers)
         return layer
-
-    def _keep_item(self, layer: Layer, user_id: str, content_id: str, item: Item) -> None:
-        layer.items.setdefault(user_id, {})[content_id.encode()] = item
-        before = self.view.item(user_id, content_id)
-        known = before.dead_letters if before is not None else ()
-        for offset in known:
-            if offset not in item.dead_letters:
-                layer.dead_letters[user_id, offset] = None
-        for offset in item.dead_letters:
-            if offset not in known:
-                layer.dead_letters[user_id, offset] = content_id
 
     def _users_rows(self, layer: Layer, moved: dict[str, int]) -> list[Row]:
         found: list[Row] = [
@@ -313,6 +303,20 @@ class Partition:
             if next_ms not in (before_ms, NEVER_MS):
                 found.append((rows.timer_key(next_ms, user_id), b""))
         return found
+
+
+def _keep_item(layer: Layer, change: ItemChange, item: Item) -> None:
+    user_id, content_id = change.user_id, change.content_id
+    layer.items.setdefault(user_id, {})[content_id.encode()] = item
+    known = change.before.dead_letters if change.before is not None else ()
+    if known == item.dead_letters:
+        return
+    for offset in known:
+        if offset not in item.dead_letters:
+            layer.dead_letters[user_id, offset] = None
+    for offset in item.dead_letters:
+        if offset not in known:
+            layer.dead_letters[user_id, offset] = content_id
 
 
 def _forget(layer: Layer, answers: Answers) -> None:

@@ -110,9 +110,10 @@ class Publisher:
         produce, topic_name = self._producer.produce, self._settings.topic
         number = part.partition.number
         names: dict[str, str] = {}
-        for topic, key, value, headers in part.outputs:
+        for output in part.outputs:
+            topic = output.topic
             name = names.get(topic) or names.setdefault(topic, topic_name(topic))
-            produce(name, value, key, number, headers=headers)
+            produce(name, output.value, output.key, number, headers=output.headers)
         for changelog, rows in (
             (USERS_CHANGELOG, part.users_rows),
             (CONTENT_CHANGELOG, part.content_rows),
