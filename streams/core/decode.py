@@ -48,6 +48,7 @@ from streams.core.user import (
 from streams.errors import BadRecord
 
 ID_BYTES_MAX: Final = 256
+LANGUAGE_LENGTH_MAX: Final = 255  # RFC 5646 expects 35 to do; an output has to stay small
 EARLIEST_BIRTH: Final = date(1900, 1, 1)
 
 Headers = Sequence[tuple[str, bytes | str | None]] | None
@@ -198,7 +199,9 @@ def decode_content(
 def language(record: ContentRecord) -> str | None:
     """Return the BCP 47 tag of *record*; None when missing or not well-formed."""
     tag = record.language
-    return tag if isinstance(tag, str) and _BCP_47.match(tag) else None
+    if not isinstance(tag, str) or len(tag) > LANGUAGE_LENGTH_MAX:
+        return None
+    return tag if _BCP_47.match(tag) else None
 
 
 def decode_value(value: bytes) -> ContentRecord:

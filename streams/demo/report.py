@@ -51,6 +51,15 @@ class Report:
         ) as shown:
             yield Bar(shown, what, total)
 
+    def announce_objections(self, allowed: int, objections: int) -> None:
+        """Say what comes now."""
+        self._console.print(
+            f"\n{allowed:,} items may be used.  Now {objections} objections are filed, some to a "
+            "few products only, some withdrawn; some people turn out to be under age, items "
+            "arrive late, also of the largest account after it has objected.\n",
+            highlight=False,
+        )
+
     def table(self, figures: Figures) -> None:
         """Print what came of it."""
         self._console.print()
@@ -58,9 +67,9 @@ class Report:
         if figures.latencies:
             self._console.print(_latencies(figures))
         self._console.print(
-            "  From the broker's time stamp of the objection to that of the tombstone, or to the "
-            "store's\n  own commit to disk. 'Hidden' is the account's lock, 'removed' the last of "
-            "its items.\n",
+            "Of the objections that had something to purge: from the broker's time stamp of the "
+            "objection to that of the tombstone, or to the store's own commit to disk.  One "
+            "tombstone hides the whole account (hidden); each of its items follows (removed).\n",
             style="dim",
             highlight=False,
         )
@@ -101,41 +110,31 @@ def _counts(figures: Figures) -> Table:
     table.add_column()
     table.add_column(justify="right")
     table.add_column(style="dim")
+    largest = f"{figures.largest_account_items_purged:,} of the largest account"
+    partial = f"{figures.objections_partial:,} to some products only"
     shown = (
-        ("Accounts known", figures.users_known, ""),
+        ("Accounts", figures.users_known, ""),
         (
-            "  in no product a reason against them",
+            "  no reason against them",
             figures.users_eligible,
-            _before(figures.users_eligible_before),
+            _at_first(figures.users_eligible_before),
         ),
-        ("Items known", figures.items_known, "private messages are not even stored"),
-        ("  may be used", figures.items_allowed, _before(figures.items_allowed_before)),
-        (
-            "  could be used once, purged now",
-            figures.items_purged,
-            f"{figures.largest_account_items_purged:,} of the largest account",
-        ),
-        (
-            "Objections filed",
-            figures.objections_filed,
-            f"{figures.objections_partial:,} of them to some products only",
-        ),
-        ("  withdrawn", figures.objections_withdrawn, "some of these filed anew"),
-        ("Turned out to be under age", figures.under_age, "accounts"),
-        (
-            "Items that arrived late",
-            figures.late_items,
-            "while people objected, also the largest account's",
-        ),
-        ("Items hidden from the public", figures.hidden_items, "by their authors"),
+        ("Items", figures.items_known, "private messages not counted"),
+        ("  allowed", figures.items_allowed, _at_first(figures.items_allowed_before)),
+        ("  purged", figures.items_purged, largest),
+        ("Objections", figures.objections_filed, partial),
+        ("  withdrawn", figures.objections_withdrawn, "some then filed anew"),
+        ("Turned out under age", figures.under_age, "accounts"),
+        ("Items that came late", figures.late_items, "while people objected"),
+        ("Items made non-public", figures.hidden_items, "by their authors"),
     )
     for name, count, note in shown:
         table.add_row(name, f"{count:,}", note)
     return table
 
 
-def _before(count: int) -> str:
-    return f"{count:,} before anybody objected"
+def _at_first(count: int) -> str:
+    return f"{count:,} before the objections"
 
 
 def _latencies(figures: Figures) -> Table:

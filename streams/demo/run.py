@@ -113,6 +113,7 @@ class Demo:
         if wrong:
             figures.differences = wrong
             return figures
+        self._report.announce_objections(len(before.items), len(script.objection_ids))
         with self._report.progress("people object", len(script.disturbance)) as bar:
             self._sender.send_paced(script.disturbance, DISTURBANCE_S, bar.reached)
         self._wait_until_decided()

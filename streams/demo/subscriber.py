@@ -39,6 +39,7 @@ class Subscriber(threading.Thread):
         self._partitions = partitions
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
+        Store(path, name).close()  # so that whoever looks finds it empty, not missing
 
     def check(self) -> None:
         """Raise CommandError when it cannot go on."""

@@ -41,6 +41,22 @@ class WorkerProcess:
         return self._process.pid
 
     def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:  # Ctrl-C at this very moment
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stop()
+
+    def _start(self) -> None:
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "streams.commands", "worker"],
@@ -57,23 +73,18 @@ class WorkerProcess:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        assert self._process is not None
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_TIMEOUT_S)
-        finally:
-            self._process.kill()  # No harm to one that has ended.
-            self._process.wait()
-            if self._watcher is not None:
-                self._watcher.communicate(b"done\n")
+    def _stop(self) -> None:
+        """End the worker in order, or kill it when that takes long."""
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        if self._watcher is not None:
+            self._watcher.communicate(b"done\n")
 
     def check(self) -> None:
         """Raise CommandError, with the end of its log, when the worker has ended."""

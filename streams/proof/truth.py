@@ -148,12 +148,12 @@ def _learn(facts: _Facts, name: str, record: Record) -> None:
 
 
 def _restrict(facts: _Facts, name: str, record: Record) -> None:
-    user_id, content_id = restriction(name, record.key, record.value)
+    restricted = restriction(name, record.key, record.value)
+    user_id, content_id = restricted.user_id, restricted.content_id
     if user_id is None:
         return
-    facts.learn(
-        record, user_id, User(dead_letters=(record.place,) if name in _BAD_RESTRICTS_USER else ())
-    )
+    dead_letters = (record.place,) if name in _BAD_RESTRICTS_USER else ()
+    facts.learn(record, user_id, User(dead_letters=dead_letters))
     if content_id is not None:
         _learn_item(facts, record, user_id, content_id, Item(dead_letters=(record.offset,)))
 

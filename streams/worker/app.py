@@ -22,7 +22,7 @@ from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.state.store import Memory
 from streams.worker.agents import add_agents
-from streams.worker.cycle import Cycle
+from streams.worker.cycle import Cycle, Decoded
 from streams.worker.fetch import Assigned, Fetch, Round, Start
 from streams.worker.http import HttpServer
 from streams.worker.names import INPUTS
@@ -81,6 +81,7 @@ class ObjectionWorker(Service):
         self._http = HttpServer(settings, self.status, metrics)
         self._restore: Restore | None = None
         self._assignment = -1
+        self._stopping = False
         add_agents(app, settings, self.cycle.submit, self.fail)
 
     async def on_start(self) -> None:
@@ -103,6 +104,7 @@ class ObjectionWorker(Service):
 
     async def on_stop(self) -> None:
         """Finish the transaction in hand, then leave the group."""
+        self._stopping = True
         await self._cancel_restore()
         await self.cycle.stop()
         self._fetch.stop()
@@ -137,7 +139,7 @@ class ObjectionWorker(Service):
 
     def on_rewound(self, generation: int) -> None:
         """Accept rounds again after a rollback."""
-        self._loop_here.call_soon_threadsafe(self.cycle.accept, generation)
+        self._loop_here.call_soon_threadsafe(self.cycle.resume, generation)
 
     def on_caught_up(self, partition: int, positions: dict[str, int]) -> None:
         """Let a partition grant once all that could restrict is folded."""
@@ -149,18 +151,29 @@ class ObjectionWorker(Service):
 
     def _hand_over(self, action: Coroutine[Any, Any, None]) -> None:
         future = asyncio.run_coroutine_threadsafe(action, self._loop_here)
-        future.result(self._settings.rebalance_timeout_ms / 1000 * HAND_OVER_MARGIN)
+        timeout_s = self._settings.rebalance_timeout_ms / 1000 * HAND_OVER_MARGIN
+        try:
+            future.result(timeout_s)
+        except TimeoutError as error:
+            raise Halt(
+                f"a rebalance took over {timeout_s:.1f} s (OBJECTIONS_REBALANCE_TIMEOUT_MS): the "
+                "transaction in hand does not end, as Kafka does not answer"
+            ) from error
 
     # What follows runs in the event loop.
 
     def _deliver(self, taken: Round) -> None:
         self.status.taken(taken)
-        self._consumer.deliver(taken)
+        decoded = Decoded(taken.generation, len(taken.batches))
+        self.cycle.expect(decoded)
+        self._consumer.deliver(taken, decoded)
 
     async def _take_over(self, assigned: Assigned) -> None:
         tps = {TP(self._settings.topic(t), p) for t in INPUTS for p in assigned.partitions}
+        if self._stopping:
+            return
         self._assignment = assigned.number
-        self.cycle.accept(assigned.generation, assigned.group_metadata)
+        self.cycle.accept(assigned)
         self.status.assigned(assigned.partitions, member=True)
         logger.info("assigned: partitions %s", sorted(assigned.partitions))
         await self._consumer.faust_assigned(tps, assigned.generation)

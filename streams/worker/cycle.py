@@ -9,14 +9,16 @@ of an earlier assignment, or from before a rollback, is dropped and never folded
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from streams.errors import Halt
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.state.store import Store
-from streams.worker.fetch import Fetch
+from streams.worker.fetch import Assigned, Fetch
 from streams.worker.intake import Intake
 from streams.worker.partition import Folded, Partition
 from streams.worker.transaction import Aborted, Publisher
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+STUCK_S: Final = 30.0  # a round decodes in milliseconds: one that has not come by then never will
+MARK_USED_S: Final = 3600.0
 TICK_S: Final = 0.25  # how late a timer may be noticed when nothing arrives
 ABORT_PAUSE_S: Final = 0.2  # after a rollback, so that a broken cluster is not hammered
 
@@ -39,12 +43,17 @@ class Decoded:
         self.events: list[EventT[Any]] = []
         self._missing = topics_n
 
+    @property
+    def complete(self) -> bool:
+        """Whether all of the round is decoded."""
+        return self._missing == 0
+
     def add(self, intakes: list[Intake], event: "EventT[Any]") -> bool:
         """Add a topic's part; return whether the round is complete."""
         self.intakes += intakes
         self.events.append(event)
         self._missing -= 1
-        return self._missing == 0
+        return self.complete
 
 
 class Watch(Protocol):
@@ -78,13 +87,15 @@ class Cycle:
         self._metrics = metrics
         self._watch = watch
         self._thread = ThreadPoolExecutor(1, "transaction")
+        self._expected: deque[Decoded] = deque()  # rounds on their way, in the order of offsets
         self._inbox: list[Decoded] = []
         self._wake = asyncio.Event()
         self._generation: int | None = None  # None: every round is void
-        self._group_metadata: object = None
+        self._assigned: Assigned | None = None
         self._committing: asyncio.Future[None] | None = None
         self._committed: dict[int, dict[str, int]] = {}
         self._stopping = False
+        self._marked_s = time.monotonic()
 
     def now_ms(self) -> int:
         """Return the worker's clock, with the offset it was given for rehearsals."""
@@ -94,11 +105,23 @@ class Cycle:
         """Get the producer ready."""
         await self._in_thread(self._publisher.start)
 
-    def accept(self, generation: int, group_metadata: object = None) -> None:
-        """From now on fold rounds of *generation*."""
-        self._generation = generation
-        if group_metadata is not None:
-            self._group_metadata = group_metadata
+    def accept(self, assigned: Assigned) -> None:
+        """From now on fold rounds of a new assignment."""
+        self._assigned = assigned
+        self._void()
+        self._generation = assigned.generation
+
+    def resume(self, generation: int) -> None:
+        """From now on fold rounds of *generation*, read again after a rollback."""
+        if self._assigned is not None:
+            self._void()
+            self._generation = generation
+            self._wake.set()
+
+    def expect(self, decoded: Decoded) -> None:
+        """Note a round that is on its way through the agents."""
+        if decoded.generation == self._generation:
+            self._expected.append(decoded)
 
     def add_partition(self, partition: Partition) -> None:
         """Own a restored partition."""
@@ -106,23 +129,28 @@ class Cycle:
         self._committed[partition.number] = dict(partition.positions)
         self._wake.set()
 
-    def submit(self, decoded: Decoded) -> None:
-        """Take a complete round."""
-        self._inbox.append(decoded)
-        self._wake.set()
+    def submit(self, _: Decoded) -> None:
+        """Take the rounds that are complete, as far as those before them are."""
+        while self._expected and self._expected[0].complete:
+            self._inbox.append(self._expected.popleft())
+            self._wake.set()
+
+    def _void(self) -> None:
+        """Drop all rounds; nothing is folded until a generation is accepted."""
+        self._generation = None
+        self._expected.clear()
+        self._inbox = []
 
     async def give_up(self) -> None:
         """Let the transaction in hand end, forget the rest, and close all stores."""
-        self._generation = None
-        self._finish_rounds(self._inbox)
-        self._inbox = []
+        self._void()
+        self._assigned = None
         if self._committing is not None:
             await asyncio.wait([self._committing])
         stores = [partition.store for partition in self.partitions.values()]
         self.partitions.clear()
         self._committed.clear()
-        now_ms = self.now_ms()
-        await self._in_thread(lambda: _close(stores, now_ms))
+        await self._in_thread(lambda: _close(stores))
 
     async def stop(self) -> None:
         """End after the transaction in hand."""
@@ -138,20 +166,27 @@ class Cycle:
             await self._work_to_do()
             if self._stopping:
                 break
+            self._mark_used()
             rounds, self._inbox = self._inbox, []
             generation = self._generation
-            cycle = self._fold([each for each in rounds if each.generation == generation])
+            cycle = self._fold(rounds)
             if self._committing is not None:
                 await asyncio.wait([self._committing])
                 self._check_committing()
-            if generation != self._generation or not cycle:
-                self._finish_rounds(rounds)
-                continue
-            self._committing = asyncio.ensure_future(self._commit(cycle, rounds))
+            if generation != self._generation:
+                continue  # rolled back or given up meanwhile, and what was folded with it
+            assert self._assigned is not None
+            metadata = self._assigned.group_metadata
+            self._committing = asyncio.ensure_future(self._commit(cycle, rounds, metadata))
 
     async def _work_to_do(self) -> None:
+        since_s = time.monotonic()
         while not (self._stopping or self._inbox or self._has_work()):
             self._check_committing()
+            if self._committing is not None or not self._fetch.has_unfinished():
+                since_s = time.monotonic()
+            elif time.monotonic() - since_s > STUCK_S:
+                raise Halt(f"a round has not come through Faust for {STUCK_S:.0f} s")
             self._wake.clear()
             try:
                 await asyncio.wait_for(self._wake.wait(), TICK_S)
@@ -170,6 +205,13 @@ class Cycle:
             return False
         now_ms = self.now_ms()
         return any(partition.has_work(now_ms) for partition in self.partitions.values())
+
+    def _mark_used(self) -> None:
+        """Note now and then that the stores are in use: one long unused is thrown away."""
+        if time.monotonic() - self._marked_s > MARK_USED_S:
+            self._marked_s = time.monotonic()
+            for partition in self.partitions.values():
+                partition.store.mark_used(int(time.time() * 1000))
 
     def _fold(self, rounds: list[Decoded]) -> list[Folded]:
         by_partition: dict[int, list[Intake]] = {}
@@ -191,9 +233,11 @@ class Cycle:
         self._watch.on_folded(cycle)
         return cycle
 
-    async def _commit(self, cycle: list[Folded], rounds: list[Decoded]) -> None:
+    async def _commit(
+        self, cycle: list[Folded], rounds: list[Decoded], group_metadata: object
+    ) -> None:
         try:
-            await self._in_thread(lambda: self._publisher.publish(cycle, self._group_metadata))
+            await self._in_thread(lambda: self._publisher.publish(cycle, group_metadata))
         except Aborted as aborted:
             self._metrics.transaction("fenced" if aborted.fenced else "aborted")
             self._roll_back()
@@ -211,18 +255,13 @@ class Cycle:
 
     def _roll_back(self) -> None:
         """Forget all that is not committed, and read its inputs again."""
-        if self._generation is None:
-            return
-        self._generation = None
-        self._finish_rounds(self._inbox)
-        self._inbox = []
-        positions = {}
+        if self._assigned is None:
+            return  # given up meanwhile
+        self._void()
         for number, partition in self.partitions.items():
-            partition.roll_back(dict(self._committed[number]))
-            for topic, offset in partition.positions.items():
-                positions[topic, number] = offset
+            partition.roll_back(self._committed[number])
         self._watch.rolled_back()
-        self._fetch.rewind(positions)
+        self._fetch.rewind(self._committed.copy(), self._assigned.number)
 
     def _finish_rounds(self, rounds: list[Decoded]) -> None:
         for each in rounds:
@@ -232,7 +271,7 @@ class Cycle:
         await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
 
-def _close(stores: list[Store], now_ms: int) -> None:
+def _close(stores: list[Store]) -> None:
     for store in stores:
-        store.mark_used(now_ms)
+        store.mark_used(int(time.time() * 1000))
         store.close()

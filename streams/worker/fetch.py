@@ -30,11 +30,15 @@ logger = logging.getLogger(__name__)
 
 POLL_S: Final = 0.1
 UNFINISHED_ROUNDS_MAX: Final = 2  # one commits while the next is folded
+AGAIN_S: Final = 0.002  # between tries of a command that cannot be carried out yet
 LAG_EVERY_S: Final = 0.25
 PAUSE_AFTER_S: Final = 1.0  # of waiting for room: then poll goes on with nothing being read
-STARTING_S: Final = 10.0  # for a partition just assigned to accept a position
 
 Place = tuple[str, int]  # an input by its name in the contract, and a partition
+
+
+class NotYet(Exception):
+    """A command cannot be carried out yet: poll, and try again."""
 
 
 class Round(NamedTuple):
@@ -118,9 +122,9 @@ class Fetch(threading.Thread):
         self._commands.put(lambda: self._start(start, assignment))
         self._wake()
 
-    def rewind(self, positions: dict[Place, int]) -> None:
-        """Read again from *positions*: a new generation of rounds begins."""
-        self._commands.put(lambda: self._rewind(positions))
+    def rewind(self, positions: dict[int, dict[str, int]], assignment: int) -> None:
+        """Read again from *positions*, by partition and input: a new generation begins."""
+        self._commands.put(lambda: self._rewind(positions, assignment))
         self._wake()
 
     def finished(self, generation: int) -> None:
@@ -129,6 +133,10 @@ class Fetch(threading.Thread):
             if generation == self._generation:
                 self._unfinished -= 1
                 self._room.notify_all()
+
+    def has_unfinished(self) -> bool:
+        """Whether a round has been handed over and is not done with."""
+        return self._unfinished > 0
 
     def _wake(self) -> None:
         with self._room:
@@ -150,7 +158,7 @@ class Fetch(threading.Thread):
             while not self._stopping.is_set():
                 self._run_commands()
                 if self._has_room():
-                    self._take(POLL_S)
+                    self._take(POLL_S if self._commands.empty() else AGAIN_S)
                 if time.monotonic() - self._lag_measured_s > LAG_EVERY_S:
                     self._measure_lag()
         except BaseException as error:  # noqa: BLE001  (handed to the event loop)
@@ -182,12 +190,17 @@ class Fetch(threading.Thread):
         )
 
     def _run_commands(self) -> None:
+        """Carry out what was asked for; what cannot be yet is tried again after a poll."""
         while True:
             try:
                 command = self._commands.get_nowait()
             except queue.Empty:
                 return
-            command()
+            try:
+                command()
+            except NotYet:
+                self._commands.put(command)
+                return
 
     def _measure_lag(self) -> None:
         """Look how far the ends are; only here, as the call waits for the thread that polls."""
@@ -201,12 +214,13 @@ class Fetch(threading.Thread):
 
     def _has_room(self) -> bool:
         """Wait a little for room for another round; keep polling when it takes long."""
-        deadline = time.monotonic() + PAUSE_AFTER_S
+        deadline_s = time.monotonic() + PAUSE_AFTER_S
         with self._room:
             while self._unfinished >= UNFINISHED_ROUNDS_MAX:
                 if self._stopping.is_set() or not self._commands.empty():
+                    self._room.wait(AGAIN_S)
                     return False
-                if time.monotonic() > deadline:
+                if time.monotonic() > deadline_s:
                     break
                 self._room.wait(POLL_S)
             else:
@@ -253,76 +267,87 @@ class Fetch(threading.Thread):
     def _sort(self, messages: "Iterable[Message]") -> dict[str, list[Fetched]]:
         """Return the records by topic and partition; note the ends that were reached."""
         by_place: dict[Place, list[Message]] = {}
+        begins = dict(self._handed)
         for message in messages:
             topic, partition, offset = message.topic(), message.partition(), message.offset()
             error = message.error()
             if error is not None and error.code() != KafkaError._PARTITION_EOF:
                 _judge(error)
                 continue
-            if topic is None or partition not in self._starts or offset is None:
-                continue  # of a partition that is held, or was lost
-            place = self._names[topic], partition
+            place = self._names.get(topic or "", ""), -1 if partition is None else partition
+            if place not in self._next or offset is None:
+                continue  # of a partition that is held or was lost
             if error is None:
                 by_place.setdefault(place, []).append(message)
                 self._handed[place] = self._next[place] = offset + 1
-            elif place in self._next:
+            else:
                 self._next[place] = offset
         batches: dict[str, list[Fetched]] = {}
         for topic in INPUTS:
             for (name, partition), found in by_place.items():
                 if name == topic:
-                    batches.setdefault(topic, []).append(Fetched(topic, partition, found))
+                    begin = begins[name, partition]
+                    fetched = Fetched(topic, partition, found, begin)
+                    batches.setdefault(topic, []).append(fetched)
         return batches
 
     def _catch_up(self) -> None:
         """Begin to read the content of partitions whose user topics have been read."""
         for partition in sorted(self._waiting):
             start = self._starts[partition]
-            read = all(self._next[topic, partition] >= start.ends[topic] for topic in USER_TOPICS)
-            if read:
-                self._waiting.discard(partition)
-                self._read_from(CONTENT, partition, start.positions[CONTENT])
-                handed = {topic: self._handed[topic, partition] for topic in USER_TOPICS}
-                self._listener.on_caught_up(partition, handed)
+            if any(self._next[topic, partition] < start.ends[topic] for topic in USER_TOPICS):
+                continue
+            try:
+                self._read_from({(CONTENT, partition): start.positions[CONTENT]})
+            except NotYet:
+                self._commands.put(self._catch_up)
+                return
+            self._waiting.discard(partition)
+            handed = {topic: self._handed[topic, partition] for topic in USER_TOPICS}
+            self._listener.on_caught_up(partition, handed)
 
     def _start(self, start: Start, assignment: int) -> None:
+        """Read the user topics; content follows when they are read to their end at take-over."""
         if assignment != self._assignment:
             return
-        self._starts[start.partition] = start
-        self._waiting.add(start.partition)
-        for topic in USER_TOPICS:
-            self._read_from(topic, start.partition, start.positions[topic])
+        number = start.partition
+        self._read_from({(topic, number): start.positions[topic] for topic in USER_TOPICS})
+        self._starts[number] = start
+        self._waiting.add(number)
         self._catch_up()
 
-    def _rewind(self, positions: dict[Place, int]) -> None:
+    def _rewind(self, positions: dict[int, dict[str, int]], assignment: int) -> None:
+        """Read again from *positions*; partitions go through the same as when they started."""
+        if assignment != self._assignment:
+            return
         self._new_generation()
-        for (topic, partition), offset in positions.items():
-            if partition not in self._starts:
+        for partition, offsets in positions.items():
+            start = self._starts.get(partition)
+            if start is None:
                 continue
-            if topic == CONTENT and partition in self._waiting:
-                start = self._starts[partition]
-                self._starts[partition] = start._replace(
-                    positions={**start.positions, CONTENT: offset}
-                )
-                continue
-            self._read_from(topic, partition, offset)
+            self._consumer.pause([TopicPartition(self._settings.topic(CONTENT), partition)])
+            self._next.pop((CONTENT, partition), None)
+            self._start(start._replace(positions=offsets), assignment)
         self._listener.on_rewound(self._generation)
 
-    def _read_from(self, topic: str, partition: int, offset: int) -> None:
-        """Read an input from *offset* on; what was fetched of it before is dropped."""
-        place = TopicPartition(self._settings.topic(topic), partition, offset)
-        self._consumer.resume([place])
-        deadline = time.monotonic() + STARTING_S
-        while True:
+    def _read_from(self, offsets: dict[Place, int]) -> None:
+        """
+        Read inputs from *offsets* on; what was fetched of them before is dropped.
+
+        Raises `NotYet`, with none of them read.
+        """
+        for (topic, partition), offset in offsets.items():
+            self._next.pop((topic, partition), None)
+            place = TopicPartition(self._settings.topic(topic), partition, offset)
+            self._consumer.resume([place])  # in this order: a pause may void a position before it
             try:
                 self._consumer.seek(place)
-                break
             except KafkaException as error:
-                # The assignment is not carried out yet: librdkafka does so in the background.
-                if error.args[0].code() != KafkaError._STATE or time.monotonic() > deadline:
+                if error.args[0].code() != KafkaError._STATE:
                     raise
-                time.sleep(0.002)
-        self._next[topic, partition] = self._handed[topic, partition] = offset
+                raise NotYet from error  # librdkafka carries an assignment out in the background
+        self._next.update(offsets)
+        self._handed.update(offsets)
 
     def _new_generation(self) -> None:
         with self._room:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
 # What a dead letter may hold of key and value; the topic takes 8 MiB, the rest is for headers.
+# What is kept of an item has to fit into a row of its changelog, which takes 8 MiB as well.
+VALUE_BYTES_MAX: Final = 4 * 1024 * 1024
 DEAD_LETTER_BYTES_MAX: Final = 8 * 1024 * 1024 - 64 * 1024
 
 _USER_DECODERS: Final = {
@@ -39,11 +41,17 @@ _USER_DECODERS: Final = {
 
 
 class Fetched(NamedTuple):
-    """Records of one partition of an input, in the order of their offsets."""
+    """
+    Records of one partition of an input, in the order of their offsets.
 
-    topic: str  # as named in the contract
+    topic: as named in the contract.
+    begin: where the records handed over before these ended: nothing lies between.
+    """
+
+    topic: str
     partition: int
     messages: "list[Message]"
+    begin: int
 
 
 class Entry(Struct, frozen=True, gc=False):
@@ -64,6 +72,7 @@ class Intake(NamedTuple):
 
     topic: str
     partition: int
+    begin: int
     next_offset: int
     entries: list[Entry]
     dead_letters: list[Output]
@@ -83,6 +92,10 @@ def take_in(fetched: Fetched, full_topic: str) -> Intake:
         event: UserFacts | ItemFacts | Restriction
         cause_id: str | None = None
         try:
+            if value is not None and len(value) > VALUE_BYTES_MAX:
+                raise BadRecord(
+                    "value_too_large", f"value: expected at most {VALUE_BYTES_MAX} bytes"
+                )
             if decode_user is None:
                 event = decode_content(key, value, received_ms, offset)
                 cause_id = event.content_id
@@ -101,7 +114,7 @@ def take_in(fetched: Fetched, full_topic: str) -> Intake:
             trace = _traceparent(headers)
             origin = Origin(full_topic, partition, offset, received_ms, cause_id, trace)
             entries.append(Entry(origin, event, resolved_by(headers)))
-    return Intake(fetched.topic, partition, offset + 1, entries, dead_letters)
+    return Intake(fetched.topic, partition, fetched.begin, offset + 1, entries, dead_letters)
 
 
 def _dead_letter(

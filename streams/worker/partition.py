@@ -16,6 +16,7 @@ from streams.core.item import Item
 from streams.core.outputs import Output, Writer
 from streams.core.policy import Policy
 from streams.core.times import NEVER_MS
+from streams.errors import Halt
 from streams.state import rows
 from streams.state.store import Reached, Row, Store
 from streams.state.view import Layer, View
@@ -70,8 +71,8 @@ class Partition:
     The state of partition *number*.
 
     positions: the next offset of each input (by its name in the contract) to be folded.
-    holding: grants wait until objections, ages and notices are read to the end they had when
-    the partition was taken over.
+    Grants wait until objections, ages and notices are read to the end they had when the
+    partition was taken over.
     """
 
     def __init__(
@@ -90,7 +91,6 @@ class Partition:
         self.reached = reached
         self.view = View(store)
         self.positions = positions
-        self.holding = True
         self._awaited: dict[str, int] | None = None
         self._policy = policy
         self._source = source
@@ -101,15 +101,13 @@ class Partition:
     def release_at(self, positions: dict[str, int]) -> None:
         """End the hold on grants once all *positions* of user topics have been folded."""
         self._awaited = positions
-        self._maybe_release()
 
-    def _maybe_release(self) -> None:
-        awaited = self._awaited
-        if awaited is not None and all(
-            self.positions.get(topic, 0) >= offset for topic, offset in awaited.items()
-        ):
-            self.holding = False
-            self._awaited = None
+    @property
+    def holding(self) -> bool:
+        """Whether grants wait; a rollback behind the positions awaited brings the hold back."""
+        if self._awaited is None:
+            return True
+        return any(self.positions[topic] < offset for topic, offset in self._awaited.items())
 
     def has_work(self, now_ms: int) -> bool:
         """Whether there is something to do without any record arriving."""
@@ -133,9 +131,11 @@ class Partition:
 
     def fold(self, intakes: list[Intake], now_ms: int, slice_items: int) -> Folded:
         """Return what *intakes*, timers due and a slice of the fan-outs change and publish."""
+        self._check_seamless(intakes)
         intakes.sort(key=_objections_first)
-        fold = Fold(self.view, self._policy, now_ms, self._prefix, hold_grants=self.holding)
-        due = [] if self.holding else self._due(now_ms)
+        holding = self.holding
+        fold = Fold(self.view, self._policy, now_ms, self._prefix, hold_grants=holding)
+        due = [] if holding else self._due(now_ms)
         self._fetch_ahead(intakes, due)
         for due_ms, user_id in due:
             fold.time_passed(user_id, due_ms, self.number)
@@ -147,7 +147,6 @@ class Partition:
         fanned = self._work_off(answers, fold, layer, slice_items)
         moved = {intake.topic: intake.next_offset for intake in intakes}
         self.positions = {**self.positions, **moved}
-        self._maybe_release()
         dead_letters = [letter for intake in intakes for letter in intake.dead_letters]
         return Folded(
             self,
@@ -174,6 +173,17 @@ class Partition:
         self.view.drop()
         self._timers_fired.clear()
         self.positions = positions
+
+    def _check_seamless(self, intakes: list[Intake]) -> None:
+        """End the process, before anything is committed, if records were skipped or doubled."""
+        positions = dict(self.positions)
+        for intake in intakes:
+            if intake.begin != positions[intake.topic]:
+                raise Halt(
+                    f"{intake.topic}/{self.number}: records from {positions[intake.topic]} on were "
+                    f"expected, those from {intake.begin} on came"
+                )
+            positions[intake.topic] = intake.next_offset
 
     def _fetch_ahead(self, intakes: list[Intake], due: list[tuple[int, str]]) -> None:
         users = {user_id for _, user_id in due}

@@ -33,7 +33,7 @@ PROGRESS_S: Final = 5.0
 
 
 class Restored(NamedTuple):
-    """A partition ready to be owned; ends: of its user topics when it was taken over."""
+    """A partition ready to be owned; ends: of its inputs when it was taken over."""
 
     number: int
     store: Store
@@ -148,7 +148,6 @@ class Restore(threading.Thread):
                 store.destroy()
                 store = Store(path, self._memory)
                 break
-        store.mark_used(now_ms)
         self._stores[number] = store
         self._reached[number] = {
             topic: store.reached(topic) or Reached(self._changelogs.topic_ids[topic], 0)
@@ -172,6 +171,7 @@ class Restore(threading.Thread):
         self, consumer: Consumer, changelog: str, found: Takeover, on_done: Callable[[int], None]
     ) -> None:
         """Read *changelog* to its end in all partitions; tell of each as it is done."""
+        name = self._settings.topic(changelog)
         left: dict[int, int] = {}
         begin: list[TopicPartition] = []
         for number in self._partitions:
@@ -179,7 +179,6 @@ class Restore(threading.Thread):
             self._reached[number][changelog] = Reached(reached.topic_id, end)
             if reached.offset < end:
                 left[number] = end
-                name = self._settings.topic(changelog)
                 begin.append(TopicPartition(name, number, reached.offset))
             else:
                 self._write(number, [])
@@ -192,20 +191,24 @@ class Restore(threading.Thread):
                 raise Cancelled
             first = consumer.poll(READ_TIMEOUT_S)  # unlike consume, it returns with the first
             if first is not None:
-                for number in self._apply([first, *consumer.consume(READ_RECORDS, 0)], left):
+                messages = [first, *consumer.consume(READ_RECORDS, 0)]
+                for number in self._apply(messages, name, left):
                     on_done(number)
             if time.monotonic() - logged_s > PROGRESS_S:
                 logged_s = time.monotonic()
-                logger.info("restoring: %d rows, %d partitions left", self._rows, len(left))
+                waits = sorted(left)
+                logger.info("restoring: %d rows; %s waits for %s", self._rows, name, waits)
         consumer.unassign()
 
-    def _apply(self, messages: "list[Message]", left: dict[int, int]) -> list[int]:
+    def _apply(self, messages: "list[Message]", name: str, left: dict[int, int]) -> list[int]:
         """Bring rows into the stores; return the partitions that are done, removed from *left*."""
         batches: dict[int, list[Row]] = {}
         done: list[int] = []
         for message in messages:
             number, offset = message.partition(), message.offset()
             if _is_failure(message) or number not in left or offset is None:
+                continue
+            if message.topic() != name:
                 continue
             at = offset
             if message.error() is None:
@@ -228,14 +231,18 @@ class Restore(threading.Thread):
 
     def _hand_over(self, number: int, found: Takeover) -> None:
         store = self._stores.pop(number)
-        committed = found.committed[number]
+        store.mark_used(int(time.time() * 1000))
+        committed, ends = found.committed[number], found.input_ends[number]
         positions = {
             topic: begin_at(
-                f"{self._settings.topic(topic)}/{number}", committed.get(topic), store, topic
+                f"{self._settings.topic(topic)}/{number}",
+                committed.get(topic),
+                ends[topic],
+                store,
+                topic,
             )
             for topic in INPUTS
         }
-        ends = found.input_ends[number]
         self._on_ready(Restored(number, store, self._reached[number], positions, ends))
 
 

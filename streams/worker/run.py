@@ -41,6 +41,11 @@ def run_worker(settings: Settings) -> None:
 
     Raises CommandError (exit statuses 1 to 3) or Halt, with the reason.
     """
+    if settings.policy is not None:
+        raise UsageProblem(
+            f"OBJECTIONS_POLICY is '{settings.policy}', but this version decides by the built-in "
+            "policy (version 1) alone; unset it"
+        )
     with _own(settings.state_dir):
         _announce(settings)
         signal.signal(signal.SIGTERM, _interrupt)
@@ -186,6 +191,8 @@ def _announce(settings: Settings) -> None:
     )
     if settings.kafka_options:
         logger.info("Kafka options: %s", settings.shown_kafka_options())
+    if settings.stores:
+        logger.warning("OBJECTIONS_STORES is set, but this version publishes no receipts yet")
     if settings.clock_offset_s:
         logger.warning(
             "THE CLOCK IS OFF BY %+.0f s (OBJECTIONS_CLOCK_OFFSET_S): decisions that depend on "

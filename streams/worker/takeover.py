@@ -21,11 +21,11 @@ from streams.kafka import admin
 from streams.settings import Settings
 from streams.state import rows
 from streams.state.store import Store
-from streams.worker.names import CHANGELOGS, INPUTS, USER_TOPICS
+from streams.worker.names import CHANGELOGS, INPUTS
 
 logger = logging.getLogger(__name__)
 
-ASK_TIMEOUT_S: Final = 5.0
+ASK_TIMEOUT_S: Final = 1.0  # a revocation waits for the answer
 ASK_AGAIN_S: Final = 0.05
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ class Takeover(NamedTuple):
 
     committed: the group's offsets, where it has them.
     log_ends: of the changelogs, open transactions included.
-    input_ends: of the user topics: grants wait until they are read so far.
+    input_ends: grants wait until the user topics are read so far.
     """
 
     committed: dict[int, dict[str, int]]
@@ -58,7 +58,7 @@ def ask(
     return Takeover(committed, asked.log_ends(), asked.input_ends())
 
 
-def begin_at(place: str, committed: int | None, store: Store, topic: str) -> int:
+def begin_at(place: str, committed: int | None, end: int, store: Store, topic: str) -> int:
     """
     Return where to read an input from: the lower of the group's word and the changelog's.
 
@@ -70,7 +70,10 @@ def begin_at(place: str, committed: int | None, store: Store, topic: str) -> int
     if committed is None:
         if folded:
             logger.warning("%s: the group has no offset, the state has %d: read on", place, folded)
-        return folded
+        committed = folded
+    if max(committed, folded) > end:
+        logger.warning("%s ends at %d, before %d: read from its beginning", place, end, folded)
+        return 0
     if committed != folded:
         logger.warning(
             "%s: the group's offset is %d, the state's is %d: read from the lower",
@@ -136,7 +139,7 @@ class _Asked:
 
     def input_ends(self) -> dict[int, dict[str, int]]:
         return {
-            number: {topic: self._input_end(topic, number) for topic in USER_TOPICS}
+            number: {topic: self._input_end(topic, number) for topic in INPUTS}
             for number in self._partitions
         }
 

@@ -9,7 +9,7 @@ commit, with the changelog offsets they reach.  Runs in a thread of its own: eve
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
@@ -28,7 +28,8 @@ logger = logging.getLogger(__name__)
 # librdkafka's default of 100 ms before asking again would be most of our latency.
 RETRY_BACKOFF_MS: Final = 2
 MESSAGE_BYTES_MAX: Final = 8 * 1024 * 1024  # as `dead-letters` and the changelogs take
-CALL_TIMEOUT_S: Final = 30.0
+CALL_TIMEOUT_S: Final = 3.0  # then it is called again, or the worker is stopping
+QUEUE_FULL_PAUSE_S: Final = 0.1
 PAUSE_S: Final = (0.1, 0.5, 2.0)  # between tries while Kafka does not answer
 
 FENCED: Final = frozenset(
@@ -42,6 +43,8 @@ FENCED: Final = frozenset(
         KafkaError.REBALANCE_IN_PROGRESS,
     }
 )
+
+TOO_LARGE: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
 
 
 class Aborted(Exception):
@@ -107,7 +110,7 @@ class Publisher:
             self._persist(part)
 
     def _produce(self, part: Folded) -> None:
-        produce, topic_name = self._producer.produce, self._settings.topic
+        produce, topic_name = self._put, self._settings.topic
         number = part.partition.number
         names: dict[str, str] = {}
         for output in part.outputs:
@@ -126,6 +129,13 @@ class Publisher:
             key, value = rows[-1]  # the last one's offset stands for all before it
             produce(name, value, key, number, on_delivery=self._on_delivery)
         self._producer.poll(0)
+
+    def _put(self, *record: Any, **options: Any) -> None:
+        try:
+            self._producer.produce(*record, **options)
+        except BufferError:  # half a gigabyte is waiting for Kafka: so do we
+            self._producer.poll(QUEUE_FULL_PAUSE_S)
+            self._put(*record, **options)
 
     def _on_delivery(self, error: KafkaError | None, message: "Message") -> None:
         topic, partition, offset = message.topic(), message.partition(), message.offset()
@@ -169,6 +179,10 @@ class Publisher:
         """Roll the transaction back and raise what came of it."""
         if error.fatal():
             raise Halt(f"Kafka refused this worker for good: {error}")
+        if error.code() in TOO_LARGE:
+            raise Halt(f"a record is larger than its topic takes, see `objections topics`: {error}")
+        if self._stopping:
+            raise Halt(f"stopped while Kafka did not answer, nothing of it counts: {error}")
         logger.warning("transaction rolled back: %s", error)
         try:
             self._insist("abort", lambda: self._producer.abort_transaction(CALL_TIMEOUT_S))

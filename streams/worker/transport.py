@@ -59,12 +59,13 @@ class RoundConsumer(Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.subscribed = asyncio.Event()
-        self._rounds: asyncio.Queue[Round] = asyncio.Queue()
+        self._rounds: asyncio.Queue[tuple[Round, Decoded]] = asyncio.Queue()
+        self._events_n = 0
         self._assigned: set[TP] = set()
 
-    def deliver(self, taken: Round) -> None:
+    def deliver(self, taken: Round, decoded: Decoded) -> None:
         """Queue a round for the agents; bounded by the fetch thread's limit."""
-        self._rounds.put_nowait(taken)
+        self._rounds.put_nowait((taken, decoded))
 
     async def faust_assigned(self, assigned: set[TP], generation: int) -> None:
         """Tell Faust of its partitions, as its drivers do."""
@@ -85,14 +86,17 @@ class RoundConsumer(Consumer):
         if not self.flow_active:
             await self.wait(self.can_resume_flow.wait())
         try:
-            taken = await asyncio.wait_for(self._rounds.get(), timeout)
+            taken, decoded = await asyncio.wait_for(self._rounds.get(), timeout)
         except TimeoutError:
             return
         settings: Settings = self.app.settings_of_service  # type: ignore[attr-defined] # app.App
-        decoded = Decoded(taken.generation, len(taken.batches))
         for topic, fetched in taken.batches.items():
             tp = TP(settings.topic(topic), fetched[0].partition)
-            yield tp, _message(tp, Batch(fetched, decoded), self.app.consumer_generation_id)
+            # Not Kafka's offset: Faust drops an event whose offset is below one it has seen, and
+            # after a rollback or a rebalance records are read again.
+            self._events_n += 1
+            generation_id = self.app.consumer_generation_id
+            yield tp, _message(tp, Batch(fetched, decoded), self._events_n, generation_id)
 
     def ack(self, message: Message) -> bool:
         """Note that a batch is finished: its transaction is committed."""
@@ -201,12 +205,12 @@ class Transport(base.Transport):
     default_port = 9092
 
 
-def _message(tp: TP, batch: Batch, generation_id: int) -> ConsumerMessage:
+def _message(tp: TP, batch: Batch, number: int, generation_id: int) -> ConsumerMessage:
     last = batch.fetched[0].messages[-1]
     return ConsumerMessage(
         tp.topic,
         tp.partition,
-        last.offset() or 0,
+        number,
         last.timestamp()[1] / 1000,
         LOG_APPEND_TIME,
         [],

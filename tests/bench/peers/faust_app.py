@@ -112,9 +112,10 @@ async def learn(event: Event, read: Decode, cause_id: str | None) -> None:
     """Merge a record into its user, decide, and publish the decision and what follows from it."""
     async with one_at_a_time:
         message, origin = event.message, origin_of(event, cause_id)
-        user_id, _, facts = read(message.key, message.value, origin.received_ms)
+        told = read(message.key, message.value, origin.received_ms)
+        user_id = told.user_id
         before = row_of(user_id)
-        row = decided(before, facts, origin)
+        row = decided(before, told.facts, origin)
         rows[user_id] = msgspec.msgpack.encode(row)
         await publish(event, writer_now().eligibility(user_id, row, origin))
         for index, name in enumerate(PRODUCTS):
@@ -133,9 +134,8 @@ async def learn(event: Event, read: Decode, cause_id: str | None) -> None:
 def answers(event: Event) -> list[Output]:
     """Store an item; return its answer, behind the first decision on a user never seen."""
     message, origin = event.message, origin_of(event, event.value.content_id)
-    user_id, content_id, item, _ = decode.decode_content(
-        message.key, message.value, origin.received_ms, message.offset
-    )
+    told = decode.decode_content(message.key, message.value, origin.received_ms, message.offset)
+    user_id, content_id, item = told.user_id, told.content_id, told.facts
     found: list[Output] = []
     row = row_of(user_id)
     if row is None:
@@ -186,7 +186,13 @@ def item_output(user_id: str, content_id: str, item: Item, row: UserRow, origin:
 async def publish(event: Event, output: Output) -> None:
     """Send to the partition number the event came from."""
     to, number = outputs[output.topic], event.message.partition
-    await to.send(key=output.key, value=output.value, headers=output.headers, partition=number)
+    headers = [(name, to_bytes(value)) for name, value in output.headers]
+    await to.send(key=output.key, value=output.value, headers=headers, partition=number)
+
+
+def to_bytes(value: str | bytes | None) -> bytes:
+    """Return a header's value as Faust's driver takes it."""
+    return value.encode() if isinstance(value, str) else value or b""
 
 
 def origin_of(event: Event, cause_id: str | None) -> Origin:
