@@ -9,6 +9,8 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any, Final, Self
@@ -16,7 +18,15 @@ from typing import Any, Final, Self
 from streams.core.reasons import PRODUCTS
 from streams.kafka.local import LocalKafka
 from streams.proof import OUTPUTS, Record
-from tests.worker_process import Inputs, assert_proven
+from tests.worker_process import (
+    WAIT_S,
+    Inputs,
+    Worker,
+    assert_proven,
+    settings_of,
+    wait_for,
+)
+from tests.worker_process import _Watch as Watch
 
 USERS: Final = 150
 ITEMS_MAX: Final = 40  # of one user
@@ -25,6 +35,12 @@ TICK_S: Final = 0.01
 BORN: Final = ("1980-02-29", "2015-06-15")  # an adult and a minor, in turn
 NOTICE_DAYS: Final = 30  # the policy's window
 NOTICE_ENDS_S: Final = 4.0  # within the test, for some: then time decides, and no record
+
+SETTLED_S: Final = 0.3  # after which a commit asked for has been carried out on all partitions
+
+# What a worker says of an aborted transaction, and at its end when Kafka refuses it.
+ROLLED_BACK: Final = "transaction rolled back"
+REFUSED: Final = "Kafka refused this worker for good"
 
 Value = dict[str, Any] | bytes
 
@@ -165,6 +181,58 @@ class Load(threading.Thread):
         if not self._turn:  # so that no user has two records at almost the same time
             self._turn = self._chance.sample(self._users, len(self._users))
         self._inputs.queue(*self._turn.pop().next())
+
+
+@contextmanager
+def watching(kafka: LocalKafka, prefix: str) -> Iterator[Watch]:
+    """Return what looks at a prefix from outside."""
+    watch = Watch(settings_of(kafka, prefix))
+    try:
+        yield watch
+    finally:
+        watch.close()
+
+
+def freeze_in_transaction(watch: Watch, worker: Worker) -> int:
+    """
+    Freeze the only *worker* of its group while a transaction of it is open.
+
+    Returns how much it has said so far, for `bring_back`.
+    """
+    deadline_s = time.monotonic() + WAIT_S
+    while True:
+        worker.freeze()
+        said = len(worker.log())
+        if watch.open_transactions():
+            time.sleep(SETTLED_S)  # it is none whose end Kafka is just carrying out
+            if watch.open_transactions():
+                return said
+        worker.thaw()
+        assert time.monotonic() < deadline_s, "no transaction was ever open"
+        time.sleep(random.uniform(0, 0.05))
+
+
+def bring_back(worker: Worker, said: int) -> str:
+    """
+    Wait until a *worker* has rolled back, or has ended with the reason, and serves again.
+
+    said: what `freeze_in_transaction` returned.  Returns "rolled back" or "restarted": a worker
+    that ended is started again, as a supervisor would.
+    """
+
+    def judged() -> bool:
+        return not worker.running or ROLLED_BACK in worker.log()[said:]
+
+    wait_for(judged, f"a rollback or an end, said since: {worker.log()[said:]}")
+    if worker.running:
+        wait_for(lambda: not worker.running or worker.get("/readyz").status == 200, "serves again")
+    if worker.running:
+        return "rolled back"
+    assert worker.wait_end() == 1, worker.log_tail()
+    assert REFUSED in worker.log()[said:].splitlines()[-1], worker.log_tail()
+    worker.start()
+    worker.wait_ready()
+    return "restarted"
 
 
 def assert_faultless(kafka: LocalKafka, prefix: str) -> dict[str, list[Record]]:

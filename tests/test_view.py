@@ -87,7 +87,7 @@ def walk(view: View, after: str = "") -> list[tuple[str, int]]:
 
 
 def test_the_newest_layer_wins_over_older_ones_and_the_store(store: Store) -> None:
-    """A user or an item is what the last cycle made of it, else the one before, else the store's."""
+    """A user or an item is what the last cycle made of it, else an earlier one, else the store."""
     store.write([(rows.user_key(name), rows.encode_user(user_row(1))) for name in "abc"], {})
     store.write([items_row("u", name, 1) for name in "abc"], {})
     view = View(store)
@@ -136,7 +136,7 @@ def test_a_removed_item_is_not_found_below(store: Store) -> None:
 
 
 def test_a_walk_merges_store_and_layers_in_order(store: Store) -> None:
-    """A user's items come once each, ordered by the bytes of their ids, each as of its last cycle."""
+    """A user's items come once each, ordered by their ids' bytes, each as of its last cycle."""
     store.write([items_row("u", name, 1) for name in ("a", "c", "e", "ü", "z")], {})
     store.write([items_row("v", "b", 9), items_row("uu", "b", 9), items_row("", "b", 9)], {})
     view = View(store)

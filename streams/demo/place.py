@@ -121,15 +121,12 @@ def _thrown_away(settings: Settings) -> Iterator[None]:
 
 
 def _delete_topics(settings: Settings) -> None:
+    """Delete the topics; the group's offsets in them, and so the group, go along with them."""
     client = admin.connect(settings)
+    names = [settings.topic(name) for name in topics.names()]
     try:
-        names = [settings.topic(name) for name in topics.names()]
-        futures = [
-            *client.delete_topics(names, operation_timeout=DELETE_TIMEOUT_S).values(),
-            *client.delete_consumer_groups([settings.group]).values(),
-        ]
-        for future in futures:
+        for future in client.delete_topics(names, operation_timeout=DELETE_TIMEOUT_S).values():
             future.result(DELETE_TIMEOUT_S)
-    except KafkaException as error:
+    except (KafkaException, TimeoutError) as error:
         message = f"topics beginning with {settings.topic_prefix!r} could not be deleted: {error}"
         raise CommandError(message) from error

@@ -70,9 +70,9 @@ def connect(settings: Settings) -> AdminClient:
     return Client(settings)
 
 
-def look(admin: AdminClient, settings: Settings) -> Cluster:
+def look(admin: AdminClient, settings: Settings, *, timeout_s: float = ANSWER_TIMEOUT_S) -> Cluster:
     """Return the cluster's brokers and what it has of our topics, whatever their state."""
-    metadata = _metadata(admin, settings)
+    metadata = _metadata(admin, settings, timeout_s)
     present = {
         name: metadata.topics[settings.topic(name)]
         for name in topics.names()
@@ -191,9 +191,11 @@ def _wait_until_shown(admin: AdminClient, settings: Settings) -> None:
         time.sleep(LOOK_AGAIN_S)
 
 
-def _metadata(admin: AdminClient, settings: Settings) -> ClusterMetadata:
+def _metadata(
+    admin: AdminClient, settings: Settings, timeout_s: float = ANSWER_TIMEOUT_S
+) -> ClusterMetadata:
     try:
-        return admin.list_topics(timeout=ANSWER_TIMEOUT_S)
+        return admin.list_topics(timeout=timeout_s)
     except KafkaException as error:
         raise _translated(error, settings, "asking for the topics", _last_error(admin)) from error
 

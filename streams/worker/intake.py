@@ -22,6 +22,7 @@ from streams.core.decode import (
 )
 from streams.core.fold import Origin
 from streams.core.outputs import Header, Output
+from streams.core.user import User, merge
 from streams.errors import BadRecord
 from streams.worker.names import ACCOUNT_AGES, CONTENT, DEAD_LETTERS, NOTICES, OBJECTIONS
 
@@ -59,7 +60,7 @@ class Entry(Struct, frozen=True, gc=False):
     One record for the fold.
 
     event: its facts, or whom it restricts if it is bad.
-    resolves: the dead letter it mends, "topic/partition/offset".
+    resolves: the dead letter that a record of an item mends, "topic/partition/offset".
     """
 
     origin: Origin
@@ -93,9 +94,7 @@ def take_in(fetched: Fetched, full_topic: str) -> Intake:
         cause_id: str | None = None
         try:
             if value is not None and len(value) > VALUE_BYTES_MAX:
-                raise BadRecord(
-                    "value_too_large", f"value: expected at most {VALUE_BYTES_MAX} bytes"
-                )
+                raise BadRecord("value_too_large", "value: expected at most 4 MiB")
             if decode_user is None:
                 event = decode_content(key, value, received_ms, offset)
                 cause_id = event.content_id
@@ -113,7 +112,12 @@ def take_in(fetched: Fetched, full_topic: str) -> Intake:
         else:
             trace = _traceparent(headers)
             origin = Origin(full_topic, partition, offset, received_ms, cause_id, trace)
-            entries.append(Entry(origin, event, resolved_by(headers)))
+            resolves = resolved_by(headers)
+            if resolves is not None and isinstance(event, UserFacts):
+                # One record, one decision: what it mends is one more of its facts.
+                facts = merge(event.facts, User(resolved=(resolves,)))
+                event, resolves = UserFacts(event.user_id, event.cause_id, facts), None
+            entries.append(Entry(origin, event, resolves))
     return Intake(fetched.topic, partition, fetched.begin, offset + 1, entries, dead_letters)
 
 

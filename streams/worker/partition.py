@@ -211,6 +211,8 @@ class Partition:
         origin, event = entry.origin, entry.event
         if isinstance(event, ItemFacts):
             applied = fold.item_record(event, origin)
+            if entry.resolves is not None:
+                fold.resolution(event.user_id, entry.resolves, origin)
         elif isinstance(event, UserFacts):
             applied = fold.user_record(event, origin)
         else:
@@ -222,8 +224,6 @@ class Partition:
             else:
                 fold.bad_user_record(user_id, _restricting_ref(topic, entry), origin)
             return False
-        if entry.resolves is not None:
-            fold.resolution(event.user_id, entry.resolves, origin)
         return applied
 
     def _due(self, now_ms: int) -> list[tuple[int, str]]:

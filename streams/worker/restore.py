@@ -148,6 +148,8 @@ class Restore(threading.Thread):
                 store.destroy()
                 store = Store(path, self._memory)
                 break
+        if not store.last_used_ms():
+            store.mark_used(now_ms)  # a new one: from now on it may miss the end of a row
         self._stores[number] = store
         self._reached[number] = {
             topic: store.reached(topic) or Reached(self._changelogs.topic_ids[topic], 0)
@@ -155,16 +157,17 @@ class Restore(threading.Thread):
         }
 
     def _unfit(self, store: Store, topic: str, log_end: int, now_ms: int) -> str | None:
+        """Return why *store* may lack something of changelog *topic*; None if it is fit."""
+        idle_ms = now_ms - (store.last_used_ms() or now_ms)
+        if idle_ms > self._changelogs.delete_retention_ms // 2:
+            return f"it was idle for {idle_ms // 1000} s and may have missed rows' ends in {topic}"
         reached = store.reached(topic)
         if reached is None:
-            return None if store.last_used_ms() == 0 else f"it never got anything of {topic}"
+            return None
         if reached.topic_id != self._changelogs.topic_ids[topic]:
             return f"it was made from another topic called {topic}"
         if reached.offset > log_end:
             return f"it has got to {reached.offset} of {topic}, which ends at {log_end}"
-        idle_ms = now_ms - store.last_used_ms()
-        if idle_ms > self._changelogs.delete_retention_ms // 2:
-            return f"it was idle for {idle_ms // 1000} s and may have missed rows' ends in {topic}"
         return None
 
     def _read(
@@ -175,13 +178,12 @@ class Restore(threading.Thread):
         left: dict[int, int] = {}
         begin: list[TopicPartition] = []
         for number in self._partitions:
-            reached, end = self._reached[number][changelog], found.log_ends[number][changelog]
-            self._reached[number][changelog] = Reached(reached.topic_id, end)
-            if reached.offset < end:
+            offset = self._reached[number][changelog].offset
+            end = found.log_ends[number][changelog]
+            if offset < end:
                 left[number] = end
-                begin.append(TopicPartition(name, number, reached.offset))
+                begin.append(TopicPartition(name, number, offset))
             else:
-                self._write(number, [])
                 on_done(number)
         if left:
             consumer.assign(begin)
@@ -203,31 +205,31 @@ class Restore(threading.Thread):
     def _apply(self, messages: "list[Message]", name: str, left: dict[int, int]) -> list[int]:
         """Bring rows into the stores; return the partitions that are done, removed from *left*."""
         batches: dict[int, list[Row]] = {}
-        done: list[int] = []
+        at: dict[int, int] = {}
         for message in messages:
             number, offset = message.partition(), message.offset()
-            if _is_failure(message) or number not in left or offset is None:
+            if _is_failure(message) or message.topic() != name or offset is None:
                 continue
-            if message.topic() != name:
+            if number is None or number not in left:
                 continue
-            at = offset
+            at[number] = offset
             if message.error() is None:
-                at = offset + 1
+                at[number] = offset + 1
                 batches.setdefault(number, []).extend(_store_rows(message.key(), message.value()))
                 self._rows += 1
-            if at >= left[number]:
-                del left[number]
-                done.append(number)
-        for number, batch in batches.items():
-            if number not in done:
-                self._stores[number].write(batch, {})
+        done = [number for number, offset in at.items() if offset >= left[number]]
+        for number, offset in at.items():
+            self._write(number, name, offset, batches.get(number, []))
         for number in done:
-            self._write(number, batches.get(number, []))
+            del left[number]
         return done
 
-    def _write(self, number: int, batch: list[Row]) -> None:
-        """Write the last of a changelog, and that its end is reached."""
-        self._stores[number].write(batch, self._reached[number])
+    def _write(self, number: int, name: str, offset: int, batch: list[Row]) -> None:
+        """Write rows of a changelog, and how far they reach: an interrupted restore goes on."""
+        changelog = name.removeprefix(self._settings.topic_prefix)
+        reached = self._reached[number][changelog]._replace(offset=offset)
+        self._reached[number][changelog] = reached
+        self._stores[number].write(batch, {changelog: reached})
 
     def _hand_over(self, number: int, found: Takeover) -> None:
         store = self._stores.pop(number)

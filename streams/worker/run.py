@@ -31,6 +31,7 @@ from streams.worker.restore import Changelogs
 
 logger = logging.getLogger(__name__)
 
+FIRST_ANSWER_S: Final = 1.5  # who waits at a terminal wants to hear soon that there is no Kafka
 FIRST_PAUSE_S: Final = 0.5
 LAST_PAUSE_S: Final = 15.0
 
@@ -46,17 +47,24 @@ def run_worker(settings: Settings) -> None:
             f"OBJECTIONS_POLICY is '{settings.policy}', but this version decides by the built-in "
             "policy (version 1) alone; unset it"
         )
+    signal.signal(signal.SIGTERM, _interrupt)
     with _own(settings.state_dir):
         _announce(settings)
-        signal.signal(signal.SIGTERM, _interrupt)
-        client = admin.connect(settings)
-        cluster = wait_for_kafka(client, settings)
-        check_topics(cluster, settings)
-        changelogs = identify(client, settings, cluster)
-        instance = read_instance(settings.state_dir)
-        _spare_the_collector()
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(settings, changelogs, instance))
+        try:
+            _run(settings)
+        except KeyboardInterrupt:
+            logger.info("stopped before anything was begun")
+
+
+def _run(settings: Settings) -> None:
+    client = admin.connect(settings)
+    cluster = wait_for_kafka(client, settings)
+    check_topics(cluster, settings)
+    changelogs = identify(client, settings, cluster)
+    instance = read_instance(settings.state_dir)
+    _spare_the_collector()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings, changelogs, instance))
 
 
 def wait_for_kafka(client: AdminClient, settings: Settings) -> Cluster:
@@ -64,7 +72,7 @@ def wait_for_kafka(client: AdminClient, settings: Settings) -> Cluster:
     pause_s = FIRST_PAUSE_S
     while True:
         try:
-            return admin.look(client, settings)
+            return admin.look(client, settings, timeout_s=FIRST_ANSWER_S)
         except Unreachable as error:
             logger.warning("%s; trying again in %.1f s", error, pause_s)
             time.sleep(pause_s)
@@ -86,7 +94,7 @@ def check_topics(cluster: Cluster, settings: Settings) -> None:
     for name, found in cluster.topics.items():
         if found.config.get("message.timestamp.type") != "LogAppendTime":
             problems.append(f"{settings.topic(name)}: message.timestamp.type is not LogAppendTime")
-    recorded = _recorded_partitions(settings, counts.get("objections"))
+    recorded = _recorded_partitions(settings)
     if recorded is not None and recorded != counts.get("objections"):
         problems.append(
             f"{settings.topic('objections')} has {counts.get('objections')} partitions, the state "
@@ -96,6 +104,7 @@ def check_topics(cluster: Cluster, settings: Settings) -> None:
     if problems:
         advice = "mend it with `objections topics apply`, look with `objections topics check`"
         raise CheckFailed("\n".join([*problems, advice]))
+    _record_partitions(settings, counts["objections"])
 
 
 def identify(client: AdminClient, settings: Settings, cluster: Cluster) -> Changelogs:
@@ -117,7 +126,6 @@ def _spare_the_collector() -> None:
 
 
 async def _serve(settings: Settings, changelogs: Changelogs, instance: str) -> None:
-    asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -161,18 +169,21 @@ def _own(state_dir: Path) -> Iterator[None]:
         yield
 
 
-def _recorded_partitions(settings: Settings, count: int | None) -> int | None:
-    """Return the count the state was made with; *count* is recorded where there is none."""
+def _recorded_partitions(settings: Settings) -> int | None:
+    """Return the partition count the state was made with; None where there is no state."""
     path = settings.state_dir / settings.group / "partitions"
     try:
         return int(path.read_text())
     except FileNotFoundError:
-        if count is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(str(count))
-        return count
+        return None
     except (OSError, ValueError) as error:
         raise CommandError(f"{path}: {error}; remove the file to have it made again") from error
+
+
+def _record_partitions(settings: Settings, count: int) -> None:
+    path = settings.state_dir / settings.group / "partitions"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(str(count))
 
 
 def _announce(settings: Settings) -> None:

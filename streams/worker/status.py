@@ -6,7 +6,7 @@ Fed by the cycle's milestones; read by /metrics, /readyz and the status page.
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import streams
 from streams.core.fold import CLOCK
@@ -15,7 +15,7 @@ from streams.settings import Settings
 from streams.worker.fetch import Fetch, Place, Round
 from streams.worker.names import DEAD_LETTERS, INPUTS
 from streams.worker.page import Page, make_page
-from streams.worker.partition import Folded, Partition
+from streams.worker.partition import Fanned, Folded, Partition
 
 
 class WorkerStatus:
@@ -36,13 +36,15 @@ class WorkerStatus:
         self._serving: set[int] = set()
         # place -> (broker time stamp of a batch's first record, next offset), oldest first
         self._under_way: dict[Place, deque[tuple[int, int]]] = {}
+        # fan-outs whose last slice is not committed yet
+        self._finishing: list[tuple[int, Fanned]] = []
 
     def assigned(self, partitions: frozenset[int], *, member: bool) -> None:
         """Note the partitions the group has given us: none of them is serving yet."""
         self._member = member
         self._assigned = dict.fromkeys(partitions, time.time())
         self._serving.clear()
-        self._under_way.clear()
+        self.rolled_back()
 
     def restored(self, partition: int) -> None:
         """Note that a partition is serving."""
@@ -59,11 +61,13 @@ class WorkerStatus:
     def rolled_back(self) -> None:
         """Note that all that was on its way is read again."""
         self._under_way.clear()
+        self._finishing.clear()
 
     def on_folded(self, cycle: list[Folded]) -> None:
         """Count the records a cycle has decided on."""
         now_ms = _wall_clock_ms()
         for part in cycle:
+            self._finishing += [(part.partition.number, fanned) for fanned in part.fanned]
             for handled in part.handled:
                 topic = self._settings.topic(handled.topic)
                 self._metrics.decided(topic, handled.received_ms, now_ms)
@@ -85,6 +89,9 @@ class WorkerStatus:
             for topic, received_ms in part.fanned:
                 if topic != CLOCK:
                     self._metrics.published(topic, [received_ms], now_ms)
+            number = part.partition.number
+            for fanned in part.fanned:
+                self._finishing.remove((number, fanned))
             self._arrived(part)
 
     def ready(self) -> tuple[bool, str]:
@@ -124,12 +131,16 @@ class WorkerStatus:
                 ages[self._settings.topic(name), partition] = self._age(
                     (name, partition), now_s, since_s, lag, idle_since_s
                 )
-        for number, partition_state in list(self.partitions.items()):
-            for job in list(partition_state.view.jobs.values()):
-                place = job.topic, number
-                if place in ages:
-                    ages[place] = max(ages[place], now_s - job.received_ms / 1000)
+        for number, fanned in [*self._fanning_out(), *self._finishing]:
+            place = fanned.topic, number
+            if place in ages:
+                ages[place] = max(ages[place], now_s - fanned.received_ms / 1000)
         return ages
+
+    def _fanning_out(self) -> Iterator[tuple[int, Fanned]]:
+        for number, partition in self.partitions.items():
+            for job in partition.view.jobs.values():
+                yield number, Fanned(job.topic, job.received_ms)
 
     def lag(self) -> Mapping[tuple[str, int], int]:
         """Return end offset minus position of each input."""
