@@ -48,8 +48,8 @@ class Reader:
 
     def apply(self, output: Output) -> None:
         """Take one output record in."""
-        headers = dict(output.headers)
-        pair = (int(headers["objections_epoch"]), int(headers.get("objections_revision", b"0")))
+        headers = {name: str(value) for name, value in output.headers}
+        pair = (int(headers["objections_epoch"]), int(headers.get("objections_revision", "0")))
         assert output.key is not None
         key = (output.topic, output.key.decode())
         last = self.pairs.get(key, pair)

@@ -63,7 +63,7 @@ class Desk:
 
 def types(outputs: list[Output]) -> list[str]:
     """Return the `ce_type` of each output."""
-    return [dict(output.headers)["ce_type"].decode() for output in outputs]
+    return [str(dict(output.headers)["ce_type"]) for output in outputs]
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ class TestAnswers:
         assert ["eligibility.decided", *["user.allowed"] * 4] == types(outputs)
         decision = shell.reader.decisions[-1]
         assert ("clock", True) == (decision["cause"]["topic"], decision["eligible"])
-        assert str(due_ms).encode() == dict(outputs[0].headers)["objections_received_at"]
+        assert str(due_ms) == dict(outputs[0].headers)["objections_received_at"]
 
 
 class TestDeletedAccounts:

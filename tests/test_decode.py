@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from streams.core.decode import (
     ItemFacts,
+    Restriction,
     UserFacts,
     decode_account_age,
     decode_content,
@@ -311,15 +312,15 @@ def test_restriction() -> None:
     """A bad record restricts the user of a valid key, in `content` the item if it can be read."""
     item = b'{"content_id": "c1"}'
 
-    assert ("u1", None) == restriction("objections", b"u1", b"{")
-    assert ("u1", None) == restriction("account-ages", b"u1", None)
-    assert ("u1", "c1") == restriction("content", b"u1", item)
-    assert ("u1", None) == restriction("content", b"u1", b"{")
+    assert Restriction("u1", None) == restriction("objections", b"u1", b"{")
+    assert Restriction("u1", None) == restriction("account-ages", b"u1", None)
+    assert Restriction("u1", "c1") == restriction("content", b"u1", item)
+    assert Restriction("u1", None) == restriction("content", b"u1", b"{")
     for unreadable in ("", "x" * 257, 5, "\ud800"):
         value = to_bytes({"content_id": unreadable})
-        assert ("u1", None) == restriction("content", b"u1", value)
+        assert Restriction("u1", None) == restriction("content", b"u1", value)
     for key in (None, b"", b"x" * 257, b"\xff"):
-        assert (None, None) == restriction("content", key, item)
+        assert Restriction(None, None) == restriction("content", key, item)
 
 
 def test_resolved_by() -> None:

@@ -304,10 +304,8 @@ class Inputs:
 
     def __init__(self, kafka: LocalKafka, prefix: str, **options: object) -> None:
         self._settings = settings_of(kafka, prefix)
-        self.producer = Producer(
-            self._settings.kafka(acks="all", partitioner="murmur2_random", linger_ms=5, **options),
-            logger=_quiet,
-        )
+        ours = {"acks": "all", "partitioner": "murmur2_random", "linger_ms": 5}
+        self.producer = Producer(self._settings.kafka(**{**ours, **options}), logger=_quiet)
         self._pending: dict[int, Message | None] = {}
         self._error: KafkaError | None = None
 

@@ -82,7 +82,10 @@ def make_place(bootstrap: str | None, partitions: int | None, report: Report) ->
             count = _make_topics(settings, partitions)
             yield Place(folder, settings, environ, count, environ["OBJECTIONS_HTTP"])
     except Exception:
-        report.say(f"Logs and stores are left in {folder}")
+        if any(folder.iterdir()):
+            report.say(f"Logs and stores are left in {folder}")
+        else:
+            folder.rmdir()
         raise
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
