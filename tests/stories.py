@@ -447,10 +447,9 @@ def _bad_objection_mended() -> Story:
         bad="value_not_object",
     )
     mended = objection(user_id=s.name, products=["facebook"])
-    # The record files an objection and mends a dead letter: two decisions, so two epochs.
     rest = ["instagram", "whatsapp", "messenger"]
     s.add(
-        "objections", mended, s.decides(5, {"facebook": ["OBJECTION"]}), *s.allows(5, rest), mends=2
+        "objections", mended, s.decides(4, {"facebook": ["OBJECTION"]}), *s.allows(4, rest), mends=2
     )
     return s
 

@@ -95,7 +95,9 @@ def latencies(
     stores: by name, when a tombstone (by its place) had been applied for good.
     """
     accounts, items = _tombstones(users), _tombstones(content)
-    times: dict[str, list[int]] = defaultdict(list)
+    names = ["account's tombstone", "last item's tombstone"]
+    names += [f"{what} {name}" for name in stores for what in ("hidden in", "removed from")]
+    times: dict[str, list[int]] = {name: [] for name in names}
     for objection in objections:
         if not _is_filed(objection, objection_ids):
             continue
@@ -111,7 +113,7 @@ def latencies(
         for name, found_ms in ends.items():
             if found_ms:
                 times[name].append(max(found_ms) - objection.timestamp_ms)
-    return {name: percentiles(found) for name, found in times.items()}
+    return {name: percentiles(found) for name, found in times.items() if found}
 
 
 def _tombstones(records: Iterable[Record]) -> dict[tuple[str, int], list[Record]]:
