@@ -9,9 +9,8 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from itertools import chain
 from typing import Any, Final, Self
 
@@ -21,12 +20,11 @@ from streams.proof import OUTPUTS, Record
 from tests.worker_process import (
     WAIT_S,
     Inputs,
+    Watch,
     Worker,
     assert_proven,
-    settings_of,
     wait_for,
 )
-from tests.worker_process import _Watch as Watch
 
 USERS: Final = 150
 ITEMS_MAX: Final = 40  # of one user
@@ -38,8 +36,9 @@ NOTICE_ENDS_S: Final = 4.0  # within the test, for some: then time decides, and 
 
 SETTLED_S: Final = 0.3  # after which a commit asked for has been carried out on all partitions
 
-# What a worker says of an aborted transaction, and at its end when Kafka refuses it.
+# What a worker says of an aborted transaction, of lost partitions, and at its end.
 ROLLED_BACK: Final = "transaction rolled back"
+LOST: Final = "the group has given this worker's partitions to others"
 REFUSED: Final = "Kafka refused this worker for good"
 
 Value = dict[str, Any] | bytes
@@ -183,19 +182,9 @@ class Load(threading.Thread):
         self._inputs.queue(*self._turn.pop().next())
 
 
-@contextmanager
-def watching(kafka: LocalKafka, prefix: str) -> Iterator[Watch]:
-    """Return what looks at a prefix from outside."""
-    watch = Watch(settings_of(kafka, prefix))
-    try:
-        yield watch
-    finally:
-        watch.close()
-
-
-def freeze_in_transaction(watch: Watch, worker: Worker) -> int:
+def freeze(watch: Watch, worker: Worker, *, in_transaction: bool) -> int:
     """
-    Freeze the only *worker* of its group while a transaction of it is open.
+    Freeze the only *worker* of its group while it has a transaction open, or none.
 
     Returns how much it has said so far, for `bring_back`.
     """
@@ -203,36 +192,38 @@ def freeze_in_transaction(watch: Watch, worker: Worker) -> int:
     while True:
         worker.freeze()
         said = len(worker.log())
-        if watch.open_transactions():
-            time.sleep(SETTLED_S)  # it is none whose end Kafka is just carrying out
-            if watch.open_transactions():
-                return said
+        time.sleep(SETTLED_S)
+        if in_transaction == bool(watch.open_transactions()):
+            return said
         worker.thaw()
-        assert time.monotonic() < deadline_s, "no transaction was ever open"
+        assert time.monotonic() < deadline_s, "the moment never came"
         time.sleep(random.uniform(0, 0.05))
 
 
 def bring_back(worker: Worker, said: int) -> str:
     """
-    Wait until a *worker* has rolled back, or has ended with the reason, and serves again.
+    Wait until a *worker* has taken back what does not count, and serves again.
 
-    said: what `freeze_in_transaction` returned.  Returns "rolled back" or "restarted": a worker
-    that ended is started again, as a supervisor would.
+    said: what `freeze` returned.  Returns what it said: `ROLLED_BACK`, `LOST`, or `REFUSED` when
+    it has ended with that reason and was started again, as a supervisor would.
     """
 
     def judged() -> bool:
-        return not worker.running or ROLLED_BACK in worker.log()[said:]
+        log = worker.log()[said:]
+        return not worker.running or ROLLED_BACK in log or LOST in log
+
+    def settled() -> bool:
+        return not worker.running or worker.get("/readyz").status == HTTPStatus.OK
 
     wait_for(judged, f"a rollback or an end, said since: {worker.log()[said:]}")
+    wait_for(settled, f"{worker.log_path}: serves again or ends")
     if worker.running:
-        wait_for(lambda: not worker.running or worker.get("/readyz").status == 200, "serves again")
-    if worker.running:
-        return "rolled back"
+        return ROLLED_BACK if ROLLED_BACK in worker.log()[said:] else LOST
     assert worker.wait_end() == 1, worker.log_tail()
     assert REFUSED in worker.log()[said:].splitlines()[-1], worker.log_tail()
     worker.start()
     worker.wait_ready()
-    return "restarted"
+    return REFUSED
 
 
 def assert_faultless(kafka: LocalKafka, prefix: str) -> dict[str, list[Record]]:

@@ -3,14 +3,22 @@ Workers are frozen in the middle of a transaction, until their partitions or onl
 """
 
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from streams.kafka.local import LocalKafka
-from tests.fault_load import Load, assert_faultless, bring_back, freeze_in_transaction, watching
-from tests.worker_process import PARTITIONS, Worker, apply_topics, wait_for, wait_until_caught_up
+from tests.fault_load import Load, assert_faultless, bring_back, freeze
+from tests.worker_process import (
+    PARTITIONS,
+    Watch,
+    Worker,
+    apply_topics,
+    wait_for,
+    wait_until_caught_up,
+)
 
 FREEZES = 3
-SERVES_ALL = f"serving {PARTITIONS} partitions"
+MOMENTS = (True, False, True, False)  # whether a transaction is open
 LONG_SESSION_MS = 10_000
 SHORT_TRANSACTION_MS = 1_000
 FREEZE_S = 2.5  # longer than a transaction, shorter than a session
@@ -22,27 +30,30 @@ def test_a_frozen_worker_cannot_commit_once_its_partitions_have_moved(
     """
     A worker is stopped with SIGSTOP under load, and woken when another serves all its partitions.
 
-    What it had in hand must not count.  It rolls back and rejoins, or ends with the reason and
-    rejoins when it is started again; then the other one is left alone, and frozen.
+    What it had in hand must not count, whether its transaction was open or about to begin.  It
+    rolls back and rejoins, or ends with the reason and rejoins when it is started again; then
+    the other one is left alone, and frozen.
     """
     apply_topics(kafka, prefix)
     one = Worker(kafka, prefix, tmp_path / "one")
     other = Worker(kafka, prefix, tmp_path / "other")
-    with one, Load(kafka, prefix, seed=21), watching(kafka, prefix) as watch:
-        for _ in range(FREEZES):
-            one.wait_ready()
-            said = freeze_in_transaction(watch, one)
-            other.start()
-            wait_for(lambda: SERVES_ALL in other.get("/readyz").text, "all partitions moved")
-            one.thaw()
-            print(bring_back(one, said))
-            wait_for(lambda: serving(one) + serving(other) == PARTITIONS, "both serve")
-            one.terminate()
-            one, other = other, one
-    with one:
-        one.wait_ready()
-        wait_until_caught_up(kafka, prefix, workers=[one])
-    assert_faultless(kafka, prefix)
+    with ExitStack() as stack:
+        stack.push(other)
+        stack.enter_context(one)
+        watch = stack.enter_context(Watch(kafka, prefix))
+        with Load(kafka, prefix, seed=21):
+            for in_transaction in MOMENTS:
+                one.wait_ready()
+                said = freeze(watch, one, in_transaction=in_transaction)
+                other.start()
+                _wait_until_served(other)
+                one.thaw()
+                print(in_transaction, bring_back(one, said))
+                _wait_until_served(one, other)
+                one.terminate()
+                one, other = other, one
+        watch.wait_until_caught_up(workers=[one])
+        assert_faultless(kafka, prefix)
 
 
 def test_a_worker_whose_transaction_timed_out_reads_it_again(
@@ -63,10 +74,10 @@ def test_a_worker_whose_transaction_timed_out_reads_it_again(
         TRANSACTION_TIMEOUT_MS=SHORT_TRANSACTION_MS,
     )
     with worker:
-        with Load(kafka, prefix, seed=22), watching(kafka, prefix) as watch:
+        with Load(kafka, prefix, seed=22), Watch(kafka, prefix) as watch:
             worker.wait_ready()
             for _ in range(FREEZES):
-                said = freeze_in_transaction(watch, worker)
+                said = freeze(watch, worker, in_transaction=True)
                 time.sleep(FREEZE_S)
                 worker.thaw()
                 print(bring_back(worker, said))
@@ -74,7 +85,12 @@ def test_a_worker_whose_transaction_timed_out_reads_it_again(
     assert_faultless(kafka, prefix)
 
 
-def serving(worker: Worker) -> int:
-    """Return how many partitions *worker* serves, 0 while not all it has are ready."""
-    answer = worker.get("/readyz").text
-    return int(answer.split()[1]) if answer.startswith("serving") else 0
+def _wait_until_served(*workers: Worker) -> None:
+    """Return when *workers* together serve all partitions."""
+
+    def serving(worker: Worker) -> int:
+        answer = worker.get("/readyz").text
+        return int(answer.split()[1]) if answer.startswith("serving") else 0
+
+    names = ", ".join(str(worker.log_path) for worker in workers)
+    wait_for(lambda: sum(map(serving, workers)) == PARTITIONS, f"all is served: {names}")

@@ -11,8 +11,8 @@ import pytest
 
 from streams.kafka.local import LocalKafka
 from tests.conftest import QUICK
-from tests.fault_load import Load, assert_faultless, bring_back, freeze_in_transaction, watching
-from tests.worker_process import Worker, apply_topics, wait_for, wait_until_caught_up
+from tests.fault_load import Load, assert_faultless, bring_back, freeze
+from tests.worker_process import Watch, Worker, apply_topics, wait_for, wait_until_caught_up
 
 KILLS = 10
 LIFE_S = (0.2, 4.0)  # of a worker until it is killed: some die while they start or restore
@@ -80,8 +80,8 @@ def _take_kafka_away(kafka: LocalKafka, tmp_path: Path, *, seed: int, killed: bo
             _wait_for_records(load)
             # A commit that Kafka has agreed to but not carried out when it dies may hang for
             # ever (see `LocalKafka.kill`), so the worker stands still while it dies.
-            with watching(kafka, prefix) as watch:
-                said = freeze_in_transaction(watch, worker)
+            with Watch(kafka, prefix) as watch:
+                said = freeze(watch, worker, in_transaction=True)
             if killed:
                 kafka.kill()
             else:

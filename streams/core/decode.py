@@ -48,6 +48,9 @@ from streams.core.user import (
 from streams.errors import BadRecord
 
 ID_BYTES_MAX: Final = 256
+# A record may come in compressed and be huge; what is kept of an item has to fit into a row of
+# its changelog, which takes 8 MiB.
+VALUE_BYTES_MAX: Final = 4 * 1024 * 1024
 LANGUAGE_LENGTH_MAX: Final = 255  # RFC 5646 expects 35 to do; an output has to stay small
 EARLIEST_BIRTH: Final = date(1900, 1, 1)
 
@@ -256,6 +259,8 @@ def _decode(
 ) -> Record:
     if value is None:
         raise diagnose(value, record_type)
+    if len(value) > VALUE_BYTES_MAX:
+        raise BadRecord("value_too_large", "value: expected at most 4 MiB")
     try:
         if not value.isascii():
             value.decode()  # the decoder skips unknown fields without looking at their bytes

@@ -1,7 +1,7 @@
 """
 A partition's state as the fold reads it: the store, and above it what is not persisted yet.
 
-A `Layer` holds what one cycle changed, decoded.  While a cycle's transaction commits, the next
+A `Layer` holds what one cycle changed.  While a cycle's transaction commits, the next
 one folds over its layer; when the rows are in the store the layer is dropped; when the
 transaction is aborted all layers are.
 """
@@ -15,19 +15,10 @@ from streams.core.fanout import Job
 from streams.core.fold import UserRow
 from streams.core.item import Item
 from streams.state import rows
+from streams.state.layer import Layer
 from streams.state.store import Store
 
 RECENT_USERS_MAX: Final = 4_000  # rows kept decoded: active users are asked for again and again
-
-
-class Layer:
-    """What one cycle changed; None for what it removed."""
-
-    def __init__(self) -> None:
-        self.users: dict[str, UserRow] = {}
-        self.items: dict[str, dict[bytes, Item | None]] = {}
-        self.jobs: dict[str, Job | None] = {}
-        self.dead_letters: dict[tuple[str, int], str | None] = {}
 
 
 class View:

@@ -183,6 +183,7 @@ class Fetch(threading.Thread):
                 "auto.offset.reset": "earliest",
                 "enable.partition.eof": True,
                 "fetch.wait.max.ms": 100,
+                "socket.nagle.disable": True,
                 "fetch.queue.backoff.ms": 2,
                 "queued.min.messages": 20_000,
                 "queued.max.messages.kbytes": 32 * 1024,

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
 # What a dead letter may hold of key and value; the topic takes 8 MiB, the rest is for headers.
-# What is kept of an item has to fit into a row of its changelog, which takes 8 MiB as well.
-VALUE_BYTES_MAX: Final = 4 * 1024 * 1024
+TRACEPARENT_BYTES_MAX: Final = 256  # W3C's has 55; it is carried on every output
 DEAD_LETTER_BYTES_MAX: Final = 8 * 1024 * 1024 - 64 * 1024
 
 _USER_DECODERS: Final = {
@@ -93,8 +92,6 @@ def take_in(fetched: Fetched, full_topic: str) -> Intake:
         event: UserFacts | ItemFacts | Restriction
         cause_id: str | None = None
         try:
-            if value is not None and len(value) > VALUE_BYTES_MAX:
-                raise BadRecord("value_too_large", "value: expected at most 4 MiB")
             if decode_user is None:
                 event = decode_content(key, value, received_ms, offset)
                 cause_id = event.content_id
@@ -148,7 +145,7 @@ def _dead_letter(
 
 def _traceparent(headers: Headers) -> bytes | None:
     for name, value in headers or ():
-        if name == "traceparent" and value is not None:
+        if name == "traceparent" and value is not None and len(value) <= TRACEPARENT_BYTES_MAX:
             return value if isinstance(value, bytes) else value.encode()
     return None
 

@@ -18,8 +18,9 @@ from streams.core.policy import Policy
 from streams.core.times import NEVER_MS
 from streams.errors import Halt
 from streams.state import rows
+from streams.state.layer import Layer, position_rows
 from streams.state.store import Reached, Row, Store
-from streams.state.view import Layer, View
+from streams.state.view import View
 from streams.worker.intake import Entry, Intake
 from streams.worker.names import ACCOUNT_AGES, CONTENT, INPUTS, OBJECTIONS
 
@@ -97,6 +98,7 @@ class Partition:
         self._prefix = f"{content_topic}/{number}/"
         self._inline_items = inline_items
         self._timers_fired: set[tuple[int, str]] = set()
+        self._next_due_ms: int | None = None  # None: look it up
 
     def release_at(self, positions: dict[str, int]) -> None:
         """End the hold on grants once all *positions* of user topics have been folded."""
@@ -113,9 +115,15 @@ class Partition:
         """Whether there is something to do without any record arriving."""
         if any(not self._waits(user_id) for user_id in self.view.jobs):
             return True
-        return not self.holding and any(
-            timer not in self._timers_fired for timer in self.view.due(now_ms, 1)
-        )
+        return not self.holding and now_ms >= self._due_next_ms()
+
+    def _due_next_ms(self) -> int:
+        """Return when the next timer that has not fired is due."""
+        if self._next_due_ms is None:
+            waiting = self.view.due(NEVER_MS, 1 + len(self._timers_fired))
+            left = (due_ms for due_ms, user in waiting if (due_ms, user) not in self._timers_fired)
+            self._next_due_ms = next(left, NEVER_MS)
+        return self._next_due_ms
 
     def pending_items(self) -> int:
         """Return how many items the fan-outs under way have still to look at, at the least."""
@@ -127,7 +135,7 @@ class Partition:
     def overdue_ms(self, now_ms: int) -> int:
         """Return by how much the oldest due timer is late."""
         due = self.view.due(now_ms, 1)
-        return now_ms - due[0][0] if due else 0
+        return max(now_ms - due[0][0], 0) if due and due[0][0] else 0
 
     def fold(self, intakes: list[Intake], now_ms: int, slice_items: int) -> Folded:
         """Return what *intakes*, timers due and a slice of the fan-outs change and publish."""
@@ -147,12 +155,14 @@ class Partition:
         fanned = self._work_off(answers, fold, layer, slice_items)
         moved = {intake.topic: intake.next_offset for intake in intakes}
         self.positions = {**self.positions, **moved}
+        # With the items, so that a cycle of content alone writes to one changelog alone.
+        content_moved = {CONTENT: moved.pop(CONTENT)} if CONTENT in moved else {}
         dead_letters = [letter for intake in intakes for letter in intake.dead_letters]
         return Folded(
             self,
             [*answers.outputs(), *dead_letters],
-            self._users_rows(layer, moved),
-            self._content_rows(layer),
+            [*layer.users_rows(), *position_rows(moved)],
+            [*layer.content_rows(), *position_rows(content_moved)],
             self._timer_rows(fold, due),
             self.positions,
             layer,
@@ -165,13 +175,17 @@ class Partition:
         """Note that the rows of *folded*, the oldest of this partition, are in the store."""
         self.view.pop(folded.layer)
         for key, value in folded.local_rows:
+            timer = rows.timer_of(key)
             if value is None:
-                self._timers_fired.discard(rows.timer_of(key))
+                self._timers_fired.discard(timer)
+            elif self._next_due_ms is not None:
+                self._next_due_ms = min(self._next_due_ms, timer[0])
 
     def roll_back(self, positions: dict[str, int]) -> None:
         """Forget all that is not persisted; the inputs are read again from *positions*."""
         self.view.drop()
         self._timers_fired.clear()
+        self._next_due_ms = None
         self.positions = positions
 
     def _check_seamless(self, intakes: list[Intake]) -> None:
@@ -227,9 +241,12 @@ class Partition:
         return applied
 
     def _due(self, now_ms: int) -> list[tuple[int, str]]:
+        if now_ms < self._due_next_ms():
+            return []
         found = self.view.due(now_ms, TIMERS_PER_CYCLE + len(self._timers_fired))
         due = [timer for timer in found if timer not in self._timers_fired][:TIMERS_PER_CYCLE]
         self._timers_fired.update(due)
+        self._next_due_ms = None
         return due
 
     def _work_off(
@@ -273,37 +290,6 @@ class Partition:
         layer.jobs = dict(answers.jobs)
         _forget(layer, answers)
         return layer
-
-    def _users_rows(self, layer: Layer, moved: dict[str, int]) -> list[Row]:
-        found: list[Row] = [
-            (rows.user_key(user_id), rows.encode_user(row)) for user_id, row in layer.users.items()
-        ]
-        found += [
-            (rows.job_key(user_id), None if job is None else rows.encode_job(job))
-            for user_id, job in layer.jobs.items()
-        ]
-        found += [
-            (
-                rows.dead_letter_key(user_id, offset),
-                None if content_id is None else rows.encode_text(content_id),
-            )
-            for (user_id, offset), content_id in layer.dead_letters.items()
-        ]
-        found += [
-            (rows.position_key(topic), rows.encode_number(offset))
-            for topic, offset in moved.items()
-        ]
-        return found
-
-    def _content_rows(self, layer: Layer) -> list[Row]:
-        found: list[Row] = []
-        for user_id, of_user in layer.items.items():
-            prefix = rows.items_prefix(user_id)
-            for content_id, item in of_user.items():
-                found.append(
-                    (prefix + content_id, None if item is None else rows.encode_item(item))
-                )
-        return found
 
     def _timer_rows(self, fold: Fold, due: Iterable[tuple[int, str]]) -> list[Row]:
         found: list[Row] = [(rows.timer_key(due_ms, user_id), None) for due_ms, user_id in due]

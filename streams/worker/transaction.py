@@ -70,6 +70,7 @@ class Publisher:
                     "enable.idempotence": True,
                     "compression.type": "lz4",
                     "linger.ms": 0,
+                    "socket.nagle.disable": True,
                     "retry.backoff.ms": RETRY_BACKOFF_MS,
                     "message.max.bytes": MESSAGE_BYTES_MAX,
                     "queue.buffering.max.messages": 0,
