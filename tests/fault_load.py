@@ -6,18 +6,20 @@ content revision comes twice.  So an output that is committed twice shows.
 """
 
 import random
+import re
 import threading
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from itertools import chain
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from streams.core.reasons import PRODUCTS
 from streams.kafka.local import LocalKafka
 from streams.proof import OUTPUTS, Record
 from tests.worker_process import (
+    PARTITIONS,
     WAIT_S,
     Inputs,
     Watch,
@@ -36,9 +38,9 @@ NOTICE_ENDS_S: Final = 4.0  # within the test, for some: then time decides, and 
 
 SETTLED_S: Final = 0.3  # after which a commit asked for has been carried out on all partitions
 
-# What a worker says of an aborted transaction, of lost partitions, and at its end.
-ROLLED_BACK: Final = "transaction rolled back"
-LOST: Final = "the group has given this worker's partitions to others"
+ROLLBACKS: Final = r"""^objections_transactions_total{outcome="(?:aborted|fenced)"} (\S+)$"""
+# What a worker says when it has lost its partitions, and in the end when Kafka refuses it.
+GIVEN_UP: Final = "partitions given up"
 REFUSED: Final = "Kafka refused this worker for good"
 
 Value = dict[str, Any] | bytes
@@ -182,48 +184,72 @@ class Load(threading.Thread):
         self._inputs.queue(*self._turn.pop().next())
 
 
-def freeze(watch: Watch, worker: Worker, *, in_transaction: bool) -> int:
+class Frozen(NamedTuple):
+    """A worker's words and rollbacks up to the moment it was frozen."""
+
+    said: int
+    rollbacks: float
+
+
+def freeze(watch: Watch, worker: Worker, *, in_transaction: bool) -> Frozen:
     """
     Freeze the only *worker* of its group while it has a transaction open, or none.
 
-    Returns how much it has said so far, for `bring_back`.
+    Returns what `bring_back` wants to know.
     """
     deadline_s = time.monotonic() + WAIT_S
     while True:
+        frozen = Frozen(len(worker.log()), _rollbacks(worker))
         worker.freeze()
-        said = len(worker.log())
         time.sleep(SETTLED_S)
         if in_transaction == bool(watch.open_transactions()):
-            return said
+            return frozen
         worker.thaw()
         assert time.monotonic() < deadline_s, "the moment never came"
         time.sleep(random.uniform(0, 0.05))
 
 
-def bring_back(worker: Worker, said: int) -> str:
+def bring_back(worker: Worker, frozen: Frozen) -> str:
     """
-    Wait until a *worker* has taken back what does not count, and serves again.
+    Wait until a woken *worker* has taken back what does not count, and serves again.
 
-    said: what `freeze` returned.  Returns what it said: `ROLLED_BACK`, `LOST`, or `REFUSED` when
-    it has ended with that reason and was started again, as a supervisor would.
+    Returns what it has done: "rolled back", "rejoined", or "restarted": where it has ended with
+    the reason it is started again, as a supervisor would.
     """
 
     def judged() -> bool:
-        log = worker.log()[said:]
-        return not worker.running or ROLLED_BACK in log or LOST in log
+        again = _rollbacks(worker) > frozen.rollbacks or GIVEN_UP in worker.log()[frozen.said :]
+        return not worker.running or again
 
     def settled() -> bool:
         return not worker.running or worker.get("/readyz").status == HTTPStatus.OK
 
-    wait_for(judged, f"a rollback or an end, said since: {worker.log()[said:]}")
-    wait_for(settled, f"{worker.log_path}: serves again or ends")
+    wait_for(judged, f"a rollback or an end; {worker.log_tail()}")
+    wait_for(settled, f"to serve again or end; {worker.log_tail()}")
     if worker.running:
-        return ROLLED_BACK if ROLLED_BACK in worker.log()[said:] else LOST
+        return "rolled back" if _rollbacks(worker) > frozen.rollbacks else "rejoined"
     assert worker.wait_end() == 1, worker.log_tail()
-    assert REFUSED in worker.log()[said:].splitlines()[-1], worker.log_tail()
+    assert REFUSED in worker.log()[frozen.said :].splitlines()[-1], worker.log_tail()
     worker.start()
     worker.wait_ready()
-    return REFUSED
+    return "restarted"
+
+
+def _rollbacks(worker: Worker) -> float:
+    """Return how many transactions *worker* has rolled back; 0 when it does not answer."""
+    found = re.findall(ROLLBACKS, worker.get("/metrics").text, re.MULTILINE)
+    return sum(map(float, found))
+
+
+def wait_until_served(*workers: Worker) -> None:
+    """Return when *workers* together serve all partitions."""
+
+    def serving(worker: Worker) -> int:
+        answer = worker.get("/readyz").text
+        return int(answer.split()[1]) if answer.startswith("serving") else 0
+
+    names = ", ".join(str(worker.log_path) for worker in workers)
+    wait_for(lambda: sum(map(serving, workers)) == PARTITIONS, f"all is served: {names}")
 
 
 def assert_faultless(kafka: LocalKafka, prefix: str) -> dict[str, list[Record]]:

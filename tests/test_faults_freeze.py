@@ -7,13 +7,17 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from streams.kafka.local import LocalKafka
-from tests.fault_load import Load, assert_faultless, bring_back, freeze
+from tests.fault_load import (
+    Load,
+    assert_faultless,
+    bring_back,
+    freeze,
+    wait_until_served,
+)
 from tests.worker_process import (
-    PARTITIONS,
     Watch,
     Worker,
     apply_topics,
-    wait_for,
     wait_until_caught_up,
 )
 
@@ -43,13 +47,13 @@ def test_a_frozen_worker_cannot_commit_once_its_partitions_have_moved(
         watch = stack.enter_context(Watch(kafka, prefix))
         with Load(kafka, prefix, seed=21):
             for in_transaction in MOMENTS:
-                one.wait_ready()
-                said = freeze(watch, one, in_transaction=in_transaction)
+                wait_until_served(one)
+                frozen = freeze(watch, one, in_transaction=in_transaction)
                 other.start()
-                _wait_until_served(other)
+                wait_until_served(other)
                 one.thaw()
-                print(in_transaction, bring_back(one, said))
-                _wait_until_served(one, other)
+                print(in_transaction, bring_back(one, frozen))
+                wait_until_served(one, other)
                 one.terminate()
                 one, other = other, one
         watch.wait_until_caught_up(workers=[one])
@@ -77,20 +81,9 @@ def test_a_worker_whose_transaction_timed_out_reads_it_again(
         with Load(kafka, prefix, seed=22), Watch(kafka, prefix) as watch:
             worker.wait_ready()
             for _ in range(FREEZES):
-                said = freeze(watch, worker, in_transaction=True)
+                frozen = freeze(watch, worker, in_transaction=True)
                 time.sleep(FREEZE_S)
                 worker.thaw()
-                print(bring_back(worker, said))
+                print(bring_back(worker, frozen))
         wait_until_caught_up(kafka, prefix, workers=[worker])
     assert_faultless(kafka, prefix)
-
-
-def _wait_until_served(*workers: Worker) -> None:
-    """Return when *workers* together serve all partitions."""
-
-    def serving(worker: Worker) -> int:
-        answer = worker.get("/readyz").text
-        return int(answer.split()[1]) if answer.startswith("serving") else 0
-
-    names = ", ".join(str(worker.log_path) for worker in workers)
-    wait_for(lambda: sum(map(serving, workers)) == PARTITIONS, f"all is served: {names}")

@@ -81,7 +81,7 @@ def _take_kafka_away(kafka: LocalKafka, tmp_path: Path, *, seed: int, killed: bo
             # A commit that Kafka has agreed to but not carried out when it dies may hang for
             # ever (see `LocalKafka.kill`), so the worker stands still while it dies.
             with Watch(kafka, prefix) as watch:
-                said = freeze(watch, worker, in_transaction=True)
+                frozen = freeze(watch, worker, in_transaction=True)
             if killed:
                 kafka.kill()
             else:
@@ -89,7 +89,7 @@ def _take_kafka_away(kafka: LocalKafka, tmp_path: Path, *, seed: int, killed: bo
             worker.thaw()
             time.sleep(OUTAGE_S)
             kafka.start()
-            print(bring_back(worker, said))
+            print(bring_back(worker, frozen))
             _wait_for_records(load)
         wait_until_caught_up(kafka, prefix, workers=[worker])
     assert_faultless(kafka, prefix)

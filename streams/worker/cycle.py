@@ -18,9 +18,10 @@ from streams.errors import Halt
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.state.store import Store
-from streams.worker.fetch import Assigned, Fetch
+from streams.worker.fetch import Fetch
 from streams.worker.intake import Intake
 from streams.worker.partition import Folded, Partition
+from streams.worker.rounds import Assigned
 from streams.worker.transaction import Aborted, Publisher
 
 if TYPE_CHECKING:

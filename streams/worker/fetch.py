@@ -14,7 +14,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -22,6 +22,7 @@ from streams.errors import Halt
 from streams.settings import Settings
 from streams.worker.intake import Fetched
 from streams.worker.names import CONTENT, INPUTS, USER_TOPICS
+from streams.worker.rounds import Assigned, Listener, Place, Round, Start
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -34,57 +35,9 @@ AGAIN_S: Final = 0.002  # between tries of a command that cannot be carried out 
 LAG_EVERY_S: Final = 0.25
 PAUSE_AFTER_S: Final = 1.0  # of waiting for room: then poll goes on with nothing being read
 
-Place = tuple[str, int]  # an input by its name in the contract, and a partition
-
 
 class NotYet(Exception):
     """A command cannot be carried out yet: poll, and try again."""
-
-
-class Round(NamedTuple):
-    """One fetch: *generation* tells rounds of a lost assignment or a rolled back one."""
-
-    generation: int
-    batches: dict[str, list[Fetched]]  # by topic, user topics first
-
-
-class Start(NamedTuple):
-    """A restored partition: where to read each input from, and the ends at take-over."""
-
-    partition: int
-    positions: dict[str, int]
-    ends: dict[str, int]
-
-
-class Assigned(NamedTuple):
-    """What the group has given us; *number* counts assignments, to tell a late `Start`."""
-
-    number: int
-    generation: int
-    partitions: frozenset[int]
-    group_metadata: object
-
-
-class Listener(Protocol):
-    """Who is told what happens to the fetch; called in its thread, may block."""
-
-    def on_round(self, taken: Round) -> None:
-        """A round is here."""
-
-    def on_assigned(self, assigned: "Assigned") -> None:
-        """Partitions are ours; none is read yet."""
-
-    def on_revoked(self) -> None:
-        """All partitions are to be given up; when this returns they are."""
-
-    def on_rewound(self, generation: int) -> None:
-        """Rounds of *generation* begin at the positions asked for; earlier ones are void."""
-
-    def on_caught_up(self, partition: int, positions: dict[str, int]) -> None:
-        """User topics are read to their end at take-over: all below *positions* is handed over."""
-
-    def on_failed(self, error: BaseException) -> None:
-        """Fetching cannot go on."""
 
 
 class Fetch(threading.Thread):
@@ -208,7 +161,10 @@ class Fetch(threading.Thread):
         found: dict[Place, int] = {}
         for (topic, partition), at in self._next.items():
             place = TopicPartition(self._settings.topic(topic), partition)
-            _, end = self._consumer.get_watermark_offsets(place, cached=True)
+            try:
+                _, end = self._consumer.get_watermark_offsets(place, cached=True)
+            except KafkaException:
+                continue  # nothing was fetched of it yet
             found[topic, partition] = max(end - at, 0)
         self._lag = found
         self._lag_measured_s = time.monotonic()

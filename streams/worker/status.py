@@ -12,10 +12,11 @@ import streams
 from streams.core.fold import CLOCK
 from streams.metrics import Metrics
 from streams.settings import Settings
-from streams.worker.fetch import Fetch, Place, Round
+from streams.worker.fetch import Fetch
 from streams.worker.names import DEAD_LETTERS, INPUTS
 from streams.worker.page import Page, make_page
 from streams.worker.partition import Fanned, Folded, Partition
+from streams.worker.rounds import Place, Round
 
 
 class WorkerStatus:

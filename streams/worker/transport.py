@@ -19,8 +19,8 @@ from faust.types import TP, ConsumerMessage, Message
 
 from streams.settings import Settings
 from streams.worker.cycle import Decoded
-from streams.worker.fetch import Round
 from streams.worker.intake import Fetched
+from streams.worker.rounds import Round
 
 # For what Faust and mode say of the lifecycle of our services.
 FAUST_LOGGER: Final = logging.getLogger("faust.objections")

@@ -1,0 +1,55 @@
+"""
+What the fetch thread tells the rest of the worker: rounds of records, and what is ours.
+"""
+
+from typing import NamedTuple, Protocol
+
+from streams.worker.intake import Fetched
+
+Place = tuple[str, int]  # an input by its name in the contract, and a partition
+
+
+class Round(NamedTuple):
+    """One fetch: *generation* tells rounds of a lost assignment or a rolled back one."""
+
+    generation: int
+    batches: dict[str, list[Fetched]]  # by topic, user topics first
+
+
+class Start(NamedTuple):
+    """A restored partition: where to read each input from, and the ends at take-over."""
+
+    partition: int
+    positions: dict[str, int]
+    ends: dict[str, int]
+
+
+class Assigned(NamedTuple):
+    """What the group has given us; *number* counts assignments, to tell a late `Start`."""
+
+    number: int
+    generation: int
+    partitions: frozenset[int]
+    group_metadata: object
+
+
+class Listener(Protocol):
+    """Who is told what happens to the fetch; called in its thread, may block."""
+
+    def on_round(self, taken: Round) -> None:
+        """A round is here."""
+
+    def on_assigned(self, assigned: "Assigned") -> None:
+        """Partitions are ours; none is read yet."""
+
+    def on_revoked(self) -> None:
+        """All partitions are to be given up; when this returns they are."""
+
+    def on_rewound(self, generation: int) -> None:
+        """Rounds of *generation* begin at the positions asked for; earlier ones are void."""
+
+    def on_caught_up(self, partition: int, positions: dict[str, int]) -> None:
+        """User topics are read to their end at take-over: all below *positions* is handed over."""
+
+    def on_failed(self, error: BaseException) -> None:
+        """Fetching cannot go on."""
