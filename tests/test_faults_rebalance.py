@@ -81,8 +81,8 @@ def test_a_restore_longer_than_a_rebalance_may_take_ends(
     apply_topics(kafka, prefix)
     _fill_changelog(kafka, prefix)
     short = {"session_timeout_ms": SHORT_MS, "REBALANCE_TIMEOUT_MS": SHORT_MS}
-    one = Worker(kafka, prefix, tmp_path / "one", **short)  # type: ignore[arg-type]
-    other = Worker(kafka, prefix, tmp_path / "other", **short)  # type: ignore[arg-type]
+    one = Worker(kafka, prefix, tmp_path / "one", **short)
+    other = Worker(kafka, prefix, tmp_path / "other", **short)
     with ExitStack() as stack:
         stack.push(other)
         stack.enter_context(one)
