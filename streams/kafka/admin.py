@@ -6,7 +6,6 @@ demo.  Raises Unreachable when Kafka does not answer and CommandError with Kafka
 refuses.
 """
 
-import logging
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # all of it is
 
 import topics
 from streams.errors import CommandError, Unreachable
+from streams.kafka.client_log import CLIENT_LOGGER
 from streams.kafka.topics_compare import KAFKA_TOPICS, Cluster, Difference, FoundTopic, compare
 from streams.kafka.topics_plan import Create, Plan, SetConfig, make_plan
 from streams.settings import Settings
@@ -46,11 +46,6 @@ _UNREACHABLE = frozenset(
     }
 )
 
-# librdkafka's own lines: for who configures logging, not for the terminal, where our error says
-# it once.
-logger = logging.getLogger(__name__)
-logger.addHandler(logging.NullHandler())
-
 
 class Client(AdminClient):
     """An admin client that remembers why it has no connection; its time-outs do not say."""
@@ -58,7 +53,7 @@ class Client(AdminClient):
     def __init__(self, settings: Settings) -> None:
         self.last_error = ""
         config: dict[str, Any] = settings.kafka(error_cb=self._remember)
-        super().__init__(config, logger=logger)
+        super().__init__(config, logger=CLIENT_LOGGER)
 
     def _remember(self, error: KafkaError) -> None:
         if error.code() != KafkaError._ALL_BROKERS_DOWN:  # A count, without a reason.

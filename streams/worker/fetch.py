@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.errors import Halt
+from streams.kafka.client_log import CLIENT_LOGGER
 from streams.settings import Settings
 from streams.worker.intake import Fetched
 from streams.worker.names import CONTENT, INPUTS, USER_TOPICS
@@ -62,7 +63,7 @@ class Fetch(threading.Thread):
         self._lag: dict[Place, int] = {}
         self._lag_measured_s = 0.0
         self._stash: list[Message] = []
-        self._consumer = Consumer(self._config(), logger=logger)
+        self._consumer = Consumer(self._config(), logger=CLIENT_LOGGER)
 
     def stop(self) -> None:
         """Leave the group and end the thread; no callback is made any more."""

@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from streams.core.times import NEVER_MS
 from streams.errors import Halt
+from streams.kafka.client_log import CLIENT_LOGGER
 from streams.settings import Settings
 from streams.state import rows
 from streams.state.store import Memory, Reached, Row, Store
@@ -107,7 +108,7 @@ class Restore(threading.Thread):
             self._on_end(Progress(self._rows, time.monotonic() - began), error)
 
     def _restore(self) -> None:
-        consumer = Consumer(self._config(), logger=logger)
+        consumer = Consumer(self._config(), logger=CLIENT_LOGGER)
         try:
             found = takeover.ask(self._settings, consumer, self._partitions, self._cancelled)
             for number in self._partitions:
@@ -186,6 +187,7 @@ class Restore(threading.Thread):
             else:
                 on_done(number)
         if left:
+            takeover.know(consumer, name)
             consumer.assign(begin)
         logged_s = time.monotonic()
         while left:

@@ -11,6 +11,7 @@ offset: behind an open transaction there may be committed rows.
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, NamedTuple, TypeVar
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
@@ -56,6 +57,12 @@ def ask(
     asked = _Asked(settings, consumer, partitions, cancelled)
     committed = asked.committed()
     return Takeover(committed, asked.log_ends(), asked.input_ends())
+
+
+def know(consumer: Consumer, name: str) -> None:
+    """Let *consumer* learn who leads topic *name*: by itself it takes a second or two."""
+    with suppress(KafkaException):
+        consumer.list_topics(name, timeout=ASK_TIMEOUT_S)
 
 
 def begin_at(place: str, committed: int | None, end: int, store: Store, topic: str) -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from streams.errors import Halt
+from streams.kafka.client_log import CLIENT_LOGGER
 from streams.settings import Settings
 from streams.state.store import Reached
 from streams.worker.names import CONTENT_CHANGELOG, USERS_CHANGELOG
@@ -77,7 +78,7 @@ class Publisher:
                     "queue.buffering.max.kbytes": 512 * 1024,
                 },
             ),
-            logger=logger,
+            logger=CLIENT_LOGGER,
         )
 
     def start(self) -> None:
@@ -132,11 +133,13 @@ class Publisher:
         self._producer.poll(0)
 
     def _put(self, *record: Any, **options: Any) -> None:
-        try:
-            self._producer.produce(*record, **options)
-        except BufferError:  # half a gigabyte is waiting for Kafka: so do we
-            self._producer.poll(QUEUE_FULL_PAUSE_S)
-            self._put(*record, **options)
+        while True:
+            try:
+                self._producer.produce(*record, **options)
+            except BufferError:  # half a gigabyte is waiting for Kafka: so do we
+                self._producer.poll(QUEUE_FULL_PAUSE_S)
+            else:
+                return
 
     def _on_delivery(self, error: KafkaError | None, message: "Message") -> None:
         topic, partition, offset = message.topic(), message.partition(), message.offset()
@@ -184,7 +187,7 @@ class Publisher:
             raise Halt(f"a record is larger than its topic takes, see `objections topics`: {error}")
         if self._stopping:
             raise Halt(f"stopped while Kafka did not answer, nothing of it counts: {error}")
-        logger.warning("transaction rolled back: %s", error)
+        logger.warning("rolling a transaction back: %s", error)
         try:
             self._insist("abort", lambda: self._producer.abort_transaction(CALL_TIMEOUT_S))
         except KafkaException as failure:
