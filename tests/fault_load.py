@@ -38,7 +38,6 @@ NOTICE_ENDS_S: Final = 4.0  # within the test, for some: then time decides, and 
 
 SETTLED_S: Final = 0.3  # after which a commit asked for has been carried out on all partitions
 
-ROLLBACKS: Final = r"""^objections_transactions_total{outcome="(?:aborted|fenced)"} (\S+)$"""
 # What a worker says when it has lost its partitions, and in the end when Kafka refuses it.
 GIVEN_UP: Final = "partitions given up"
 REFUSED: Final = "Kafka refused this worker for good"
@@ -49,8 +48,9 @@ Value = dict[str, Any] | bytes
 class LoadUser:
     """One user's records so far, so that the next one tells something new."""
 
-    def __init__(self, user_id: str, chance: random.Random) -> None:
+    def __init__(self, user_id: str, chance: random.Random, *, timed: bool) -> None:
         self.user_id = user_id
+        self._timed = timed
         self._chance = chance
         self._standing: str | None = None  # the objection filed and not withdrawn
         self._objections = 0
@@ -72,8 +72,9 @@ class LoadUser:
     def _notice(self) -> tuple[str, Value]:
         self._noticed = True
         window = timedelta(days=NOTICE_DAYS)
-        soon = timedelta(seconds=NOTICE_ENDS_S if self._chance.random() < 0.3 else -3600)
-        delivered = datetime.now(UTC) - window + soon
+        ends_soon = self._timed and self._chance.random() < 0.3
+        left = timedelta(seconds=NOTICE_ENDS_S if ends_soon else -3600)
+        delivered = datetime.now(UTC) - window + left
         return "notices", {
             "user_id": self.user_id,
             "notice_id": f"n-{self.user_id}",
@@ -129,6 +130,7 @@ class Load(threading.Thread):
     """
     Sends random records at a rate until the `with` block ends; the seed makes them repeatable.
 
+    plain: without what the clock decides, and without bad records.
     sent: how many records so far.  What Kafka did not take fails the block's end.
     """
 
@@ -140,12 +142,16 @@ class Load(threading.Thread):
         *,
         rate_per_s: float = RATE_PER_S,
         users: int = USERS,
+        plain: bool = False,
     ) -> None:
         super().__init__(name="load", daemon=True)
         self.sent = 0
         self._rate_per_s = rate_per_s
         self._chance = random.Random(seed)
-        self._users = [LoadUser(f"u{number}", self._chance) for number in range(users)]
+        self._users = [
+            LoadUser(f"u{number}", self._chance, timed=not plain) for number in range(users)
+        ]
+        self._plain = plain
         self._turn: list[LoadUser] = []
         self._inputs = Inputs(kafka, prefix, enable_idempotence=True)
         self._stopping = threading.Event()
@@ -169,13 +175,16 @@ class Load(threading.Thread):
                 owed = int((time.monotonic() - began_s) * self._rate_per_s)
                 while self.sent < owed:
                     self._send_one()
-            self._inputs.flush()
+            # Not `Inputs.flush`: a record sent twice by an idempotent producer has no known offset.
+            left = self._inputs.producer.flush(WAIT_S)
+            assert not left, f"{left} records were not acknowledged"
+            assert self._inputs._error is None, self._inputs._error
         except BaseException as error:  # noqa: BLE001  (raised by the block's end)
             self._error = error
 
     def _send_one(self) -> None:
         self.sent += 1
-        if self._chance.random() < 0.005:
+        if not self._plain and self._chance.random() < 0.005:
             user_id = f"poison-{self.sent}"
             self._inputs.queue("objections", b"{", key=user_id)
             return
@@ -185,9 +194,10 @@ class Load(threading.Thread):
 
 
 class Frozen(NamedTuple):
-    """A worker's words and rollbacks up to the moment it was frozen."""
+    """A worker's words, commits and rollbacks up to the moment it was frozen."""
 
     said: int
+    commits: float
     rollbacks: float
 
 
@@ -199,7 +209,7 @@ def freeze(watch: Watch, worker: Worker, *, in_transaction: bool) -> Frozen:
     """
     deadline_s = time.monotonic() + WAIT_S
     while True:
-        frozen = Frozen(len(worker.log()), _rollbacks(worker))
+        frozen = Frozen(len(worker.log()), commits(worker), rollbacks(worker))
         worker.freeze()
         time.sleep(SETTLED_S)
         if in_transaction == bool(watch.open_transactions()):
@@ -211,23 +221,28 @@ def freeze(watch: Watch, worker: Worker, *, in_transaction: bool) -> Frozen:
 
 def bring_back(worker: Worker, frozen: Frozen) -> str:
     """
-    Wait until a woken *worker* has taken back what does not count, and serves again.
+    Wait until a woken *worker* is past what it had in hand when it was frozen, and serves.
 
-    Returns what it has done: "rolled back", "rejoined", or "restarted": where it has ended with
-    the reason it is started again, as a supervisor would.
+    Returns what it has done: "rolled back", "rejoined", "went on", or "restarted": where it has
+    ended with the reason it is started again, as a supervisor would.
     """
 
-    def judged() -> bool:
-        again = _rollbacks(worker) > frozen.rollbacks or GIVEN_UP in worker.log()[frozen.said :]
-        return not worker.running or again
+    def found() -> str:
+        if not worker.running:
+            return "restarted"
+        if rollbacks(worker) > frozen.rollbacks:
+            return "rolled back"
+        if GIVEN_UP in worker.log()[frozen.said :]:
+            return "rejoined"
+        return "went on" if commits(worker) > frozen.commits + 1 else ""
 
     def settled() -> bool:
         return not worker.running or worker.get("/readyz").status == HTTPStatus.OK
 
-    wait_for(judged, f"a rollback or an end; {worker.log_tail()}")
+    wait_for(lambda: bool(found()), f"a rollback, a commit or an end; {worker.log_tail()}")
     wait_for(settled, f"to serve again or end; {worker.log_tail()}")
     if worker.running:
-        return "rolled back" if _rollbacks(worker) > frozen.rollbacks else "rejoined"
+        return found()
     assert worker.wait_end() == 1, worker.log_tail()
     assert REFUSED in worker.log()[frozen.said :].splitlines()[-1], worker.log_tail()
     worker.start()
@@ -235,21 +250,38 @@ def bring_back(worker: Worker, frozen: Frozen) -> str:
     return "restarted"
 
 
-def _rollbacks(worker: Worker) -> float:
+def commits(worker: Worker) -> float:
+    """Return how many transactions *worker* has committed; 0 when it does not answer."""
+    return _transactions(worker, "committed")
+
+
+def rollbacks(worker: Worker) -> float:
     """Return how many transactions *worker* has rolled back; 0 when it does not answer."""
-    found = re.findall(ROLLBACKS, worker.get("/metrics").text, re.MULTILINE)
+    return _transactions(worker, "aborted|fenced")
+
+
+def _transactions(worker: Worker, outcomes: str) -> float:
+    found = re.findall(
+        rf'^objections_transactions_total{{outcome="(?:{outcomes})"}} (\S+)$',
+        worker.get("/metrics").text,
+        re.MULTILINE,
+    )
     return sum(map(float, found))
 
 
 def wait_until_served(*workers: Worker) -> None:
-    """Return when *workers* together serve all partitions."""
+    """Return when *workers* together serve all partitions, and each some."""
 
     def serving(worker: Worker) -> int:
         answer = worker.get("/readyz").text
         return int(answer.split()[1]) if answer.startswith("serving") else 0
 
     names = ", ".join(str(worker.log_path) for worker in workers)
-    wait_for(lambda: sum(map(serving, workers)) == PARTITIONS, f"all is served: {names}")
+    wait_for(lambda: _is_whole([serving(each) for each in workers]), f"all is served: {names}")
+
+
+def _is_whole(shares: list[int]) -> bool:
+    return sum(shares) == PARTITIONS and all(shares)
 
 
 def assert_faultless(kafka: LocalKafka, prefix: str) -> dict[str, list[Record]]:

@@ -121,7 +121,7 @@ def test_interrupt_leaves_nothing(kafka: LocalKafka, tmp_path: Path) -> None:
     finally:
         process.kill()
 
-    assert process.returncode == 130
+    assert process.returncode == 130, said.decode()
     assert said.decode().endswith("objections: interrupted\n")
     assert "Traceback" not in said.decode()
     _, alive = psutil.wait_procs(children, timeout=5)

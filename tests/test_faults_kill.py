@@ -8,17 +8,28 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import (  # type: ignore[attr-defined] # all of it is public
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
 
 from streams.kafka.local import LocalKafka
 from tests.conftest import QUICK
-from tests.fault_load import Load, assert_faultless, bring_back, freeze
+from tests.fault_load import Load, assert_faultless, bring_back, freeze, rollbacks
 from tests.worker_process import Watch, Worker, apply_topics, wait_for, wait_until_caught_up
 
 KILLS = 10
 LIFE_S = (0.2, 4.0)  # of a worker until it is killed: some die while they start or restore
-TRANSACTION_TIMEOUT_MS = 1_000
+# Longer than Kafka is away: a transaction that Kafka is aborting when it dies may hang as well.
+LONG_TIMEOUT_MS = 20_000
+DELIVERY_TIMEOUT_MS = 500
+MORE_THAN_THERE_ARE = 2  # replicas, as there is one broker
 RECORDS = 500  # between the faults
-OUTAGE_S = 2.0  # longer than a transaction may take
+REBALANCE_TIMEOUT_MS = 30_000  # longer than Kafka is away: the group is not left for it
+OUTAGE_S = 2.0
 
 
 @pytest.fixture
@@ -55,9 +66,9 @@ def test_a_worker_killed_ten_times_under_load_loses_and_doubles_nothing(
 
 def test_a_worker_goes_on_when_kafka_was_killed(own_kafka: LocalKafka, tmp_path: Path) -> None:
     """
-    Kafka is killed with -9 under load and is away for longer than a transaction may take.
+    Kafka is killed with -9 under load, in the middle of a transaction, and comes back later.
 
-    The transaction in hand is rolled back, what it had read is read again, and nothing is lost or
+    The transaction in hand is finished or rolled back and read again, and nothing is lost or
     committed twice; a worker that was refused for good has ended with the reason instead.
     """
     _take_kafka_away(own_kafka, tmp_path, seed=11, killed=True)
@@ -68,11 +79,61 @@ def test_a_worker_goes_on_when_kafka_was_restarted(own_kafka: LocalKafka, tmp_pa
     _take_kafka_away(own_kafka, tmp_path, seed=12, killed=False)
 
 
+def test_an_output_that_takes_nothing_for_a_while_is_waited_out(
+    kafka: LocalKafka, prefix: str, tmp_path: Path
+) -> None:
+    """
+    An output has too few replicas for a while: transactions cannot be delivered and are aborted.
+
+    The worker rolls each of them back, reads its records again and goes on by itself when Kafka
+    takes them; nothing is lost, skipped or committed twice.
+    """
+    apply_topics(kafka, prefix)
+    worker = Worker(
+        kafka,
+        prefix,
+        tmp_path / "state",
+        session_timeout_ms=LONG_TIMEOUT_MS,
+        KAFKA_MESSAGE_TIMEOUT_MS=DELIVERY_TIMEOUT_MS,
+    )
+    with worker:
+        with Load(kafka, prefix, seed=13) as load:
+            worker.wait_ready()
+            for topic in ("training-content", "objections-users-changelog"):
+                _wait_for_records(load)
+                before = rollbacks(worker)
+                _set_replicas(kafka, f"{prefix}{topic}", MORE_THAN_THERE_ARE)
+                _wait_for_rollbacks(worker, before + 2)
+                _set_replicas(kafka, f"{prefix}{topic}", 1)
+        wait_until_caught_up(kafka, prefix, workers=[worker])
+        assert worker.log().count("assigned: partitions") == 1, "it left the group"
+    assert_faultless(kafka, prefix)
+
+
+def _wait_for_rollbacks(worker: Worker, count: float) -> None:
+    wait_for(lambda: rollbacks(worker) >= count, f"rollbacks; {worker.log_tail()}")
+
+
+def _set_replicas(kafka: LocalKafka, topic: str, count: int) -> None:
+    """Let *topic* take records only while it has *count* replicas in sync."""
+    entry = ConfigEntry(
+        "min.insync.replicas", str(count), incremental_operation=AlterConfigOpType.SET
+    )
+    wanted = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    client = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    for future in client.incremental_alter_configs([wanted]).values():
+        future.result()
+
+
 def _take_kafka_away(kafka: LocalKafka, tmp_path: Path, *, seed: int, killed: bool) -> None:
     prefix = "own."
     apply_topics(kafka, prefix)
     worker = Worker(
-        kafka, prefix, tmp_path / "state", TRANSACTION_TIMEOUT_MS=TRANSACTION_TIMEOUT_MS
+        kafka,
+        prefix,
+        tmp_path / "state",
+        session_timeout_ms=LONG_TIMEOUT_MS,
+        REBALANCE_TIMEOUT_MS=REBALANCE_TIMEOUT_MS,
     )
     with worker:
         with Load(kafka, prefix, seed) as load:

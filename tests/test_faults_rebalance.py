@@ -87,7 +87,7 @@ def test_a_restore_longer_than_a_rebalance_may_take_ends(
         stack.push(other)
         stack.enter_context(one)
         watch = stack.enter_context(Watch(kafka, prefix))
-        with Load(kafka, prefix, seed=32, rate_per_s=50):
+        with Load(kafka, prefix, seed=32, rate_per_s=100, users=20):
             wait_for(lambda: "assigned: partitions [0, 1, 2, 3]" in one.log(), "one is restoring")
             other.start()
             wait_until_served(one, other)

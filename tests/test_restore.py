@@ -24,7 +24,6 @@ from tests.worker_process import (
     Worker,
     apply_topics,
     assert_proven,
-    read_outputs,
     settings_of,
     wait_for,
     wait_until_caught_up,
@@ -34,6 +33,7 @@ RECORDS = 1_500
 CHANGELOGS = ("objections-users-changelog", "objections-content-changelog")
 USERS_CHANGELOG = CHANGELOGS[0]
 LONG_AGO_MS = 1_600_000_000_000
+NEWCOMER = "newcomer"
 THROWN_AWAY = "the local store is thrown away"
 
 Outputs = dict[str, list[Record]]
@@ -48,6 +48,7 @@ class Scene:
         self.settings = settings_of(kafka, prefix)
         self.worker = Worker(kafka, prefix, folder / "state")
         self.before: Outputs = {}
+        self._restarts = 0
 
     def store_path(self, number: int) -> Path:
         """Return the folder of a partition's local store."""
@@ -69,11 +70,26 @@ class Scene:
         return admin.connect(self.settings)
 
     def restart(self) -> Outputs:
-        """Run the worker until nothing is left to do; return the outputs there are then."""
+        """
+        Run the worker until nothing is left to do; return the outputs there are then.
+
+        A newcomer objects in each partition, so that whatever the worker does before that is
+        done; what is published on newcomers is left out.
+        """
         self.worker.start()
         self.worker.wait_ready()
+        with Inputs(self.kafka, self.prefix) as inputs:
+            for number in range(PARTITIONS):
+                value = objection(f"{NEWCOMER}{number}-{self._restarts}", "o")
+                inputs.queue("objections", value, partition=number)
+            inputs.flush()
+        self._restarts += 1
         wait_until_caught_up(self.kafka, self.prefix, workers=[self.worker])
-        return assert_proven(self.kafka, self.prefix, once=False)
+        outputs = assert_proven(self.kafka, self.prefix, once=False)
+        return {
+            name: [each for each in records if not each.key_text.startswith(NEWCOMER)]
+            for name, records in outputs.items()
+        }
 
     def stop(self) -> None:
         """Let the worker leave."""
@@ -82,8 +98,12 @@ class Scene:
     def object(self, user_id: str, objection_id: str) -> None:
         """File an objection."""
         with Inputs(self.kafka, self.prefix) as inputs:
-            value = {"user_id": user_id, "objection_id": objection_id, "action": "filed"}
-            inputs.send(("objections", value))
+            inputs.send(("objections", objection(user_id, objection_id)))
+
+
+def objection(user_id: str, objection_id: str) -> dict[str, str]:
+    """Return the record of an objection to everything."""
+    return {"user_id": user_id, "objection_id": objection_id, "action": "filed"}
 
 
 @pytest.fixture
@@ -92,7 +112,7 @@ def scene(kafka: LocalKafka, prefix: str, tmp_path: Path) -> Iterator[Scene]:
     apply_topics(kafka, prefix)
     made = Scene(kafka, prefix, tmp_path)
     with made.worker as worker:
-        with Load(kafka, prefix, seed=41, rate_per_s=1_000) as load:
+        with Load(kafka, prefix, seed=41, rate_per_s=1_000, plain=True) as load:
             worker.wait_ready()
             wait_for(lambda: load.sent > RECORDS, "the load")
         wait_until_caught_up(kafka, prefix, workers=[worker])
@@ -150,9 +170,9 @@ def test_a_store_that_lags_behind_catches_up(scene: Scene, tmp_path: Path) -> No
     scene.restart()
     for number in range(50):
         scene.object(f"u{number}", "o-late")
-    wait_until_caught_up(scene.kafka, scene.prefix, workers=[scene.worker])
     scene.stop()
-    before = read_outputs(scene.kafka, scene.prefix)
+    before = scene.restart()
+    scene.stop()
     shutil.rmtree(scene.worker.state_dir)
     copy.rename(scene.worker.state_dir)
 

@@ -59,8 +59,7 @@ CHANGELOG: Final = "objections-users-changelog"
 
 # librdkafka's own lines: brokers and workers are taken from under clients on purpose.
 _quiet: Final = logging.getLogger(f"{__name__}.kafka")
-_quiet.addHandler(logging.NullHandler())
-_quiet.propagate = False
+_quiet.disabled = True
 
 # Kills the worker ($0) once our end of the pipe is closed, however we ended.
 _WATCHER: Final = 'read -r word; [ "$word" = done ] || kill -9 "$0"'
@@ -470,17 +469,22 @@ class Watch:
             self._read[place] = offset + 1
         return self._outputs
 
-    def unread(self) -> list[str]:
-        """Return the inputs that the group has not committed to their ends."""
-        ends = self._ends(INPUTS, IsolationLevel.READ_COMMITTED)
-        asked = [TopicPartition(self._settings.topic(name), number) for name, number in ends]
+    def committed(self) -> dict[tuple[str, int], int]:
+        """Return the group's offsets of all inputs; 0 where it has none."""
+        places = [(name, number) for name in INPUTS for number in self._partitions[name]]
+        asked = [TopicPartition(self._settings.topic(name), number) for name, number in places]
         future = self._client.list_consumer_group_offsets(
             [ConsumerGroupTopicPartitions(self._settings.group, asked)], request_timeout=ANSWER_S
         )[self._settings.group]
-        committed = {
+        return {
             (tp.topic.removeprefix(self._settings.topic_prefix), tp.partition): max(tp.offset, 0)
             for tp in future.result().topic_partitions
         }
+
+    def unread(self) -> list[str]:
+        """Return the inputs that the group has not committed to their ends."""
+        ends = self._ends(INPUTS, IsolationLevel.READ_COMMITTED)
+        committed = self.committed()
         behind = {place: at for place, at in committed.items() if at < ends[place]}
         # Behind the last record there may be control records, and records of aborted transactions.
         left = {self._place_of(message) for message in self._read_to_end(behind)}

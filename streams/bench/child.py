@@ -40,9 +40,9 @@ class Child:
         )
 
     def __enter__(self) -> Self:
-        self._process.start()
-        self._theirs.close()  # or its end would not be noticed
         try:
+            self._process.start()
+            self._theirs.close()  # or its end would not be noticed
             self.receive(START_TIMEOUT_S)
         except BaseException:
             self._kill()
@@ -77,8 +77,9 @@ class Child:
         raise CommandError(message)
 
     def _kill(self) -> None:
-        self._process.kill()
-        self._process.join()
+        if self._process.pid is not None:
+            self._process.kill()
+            self._process.join()
 
 
 class Parent:

@@ -62,23 +62,27 @@ class System:
 
     def __enter__(self) -> Self:
         command, environ, folder = (_ours if self.name == "ours" else _faust)(self._place)
-        with self._log_path.open("wb") as log:
-            self._process = subprocess.Popen(
-                command,
-                env=environ,
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+        try:
+            with self._log_path.open("wb") as log:
+                self._process = subprocess.Popen(
+                    command,
+                    env=environ,
+                    cwd=folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+            self._watcher = subprocess.Popen(
+                ["sh", "-c", _WATCHER, str(self._process.pid)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        self._watcher = subprocess.Popen(
-            ["sh", "-c", _WATCHER, str(self._process.pid)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        except BaseException:  # an interrupt above all
+            self._end()
+            raise
         return self
 
     def __exit__(
@@ -94,9 +98,13 @@ class System:
         except subprocess.TimeoutExpired:
             pass  # Measured already: how it ends does not matter here.
         finally:
+            self._end()
+
+    def _end(self) -> None:
+        if self._process is not None:
             self._process.kill()
             self._process.wait()
-            assert self._watcher is not None
+        if self._watcher is not None:
             self._watcher.communicate(b"done\n")
 
     def check(self) -> None:

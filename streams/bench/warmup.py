@@ -4,32 +4,45 @@ Brings a Kafka that was just started to the speed it has for the rest of its lif
 Java compiles what is used often while it is used: for half a minute a fresh broker takes both
 cores for that, and every latency measured is that of a compiler.  So it gets some of both kinds of
 load beforehand: small transactions over many partitions with a group's offsets, and plain records.
+The load is made by processes of their own, which are ended when the time is over.
 """
 
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from typing import Final
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 import topics
+from streams.bench.child import Child, Parent
 from streams.bench.run import Say
 from streams.bench.systems import Place
 from streams.bench.watch import FETCH_RECORDS, POLL_S
 from streams.bench.workload import Record, make
 
 CALL_TIMEOUT_S: Final = 30.0
+LOOK_S: Final = 0.2
 RECORDS: Final = 2_000  # made once, written again and again
 PLAIN_RECORDS: Final = 20  # beside each transaction
 HEADERS: Final[list[tuple[str, str | bytes | None]]] = [
-    (f"header-{number}", b"value") for number in range(8)
-]  # as many as ours have
+    (f"header-{number}", b"value")
+    for number in range(8)  # as many as ours have
+]
 
 
 def warm_up(place: Place, seconds: float, say: Say) -> None:
     """Keep the Kafka of *place* busy for *seconds*."""
+    with ExitStack() as running:
+        for name, target in (("read inputs", _read_inputs), ("read outputs", _read_outputs)):
+            running.enter_context(Child(name, target, place))
+        running.enter_context(Child("warm Kafka up", _write, place))
+        deadline_s = time.monotonic() + seconds
+        while (left_s := deadline_s - time.monotonic()) > 0:
+            say(f"warming Kafka up: {left_s:.0f} s left")
+            time.sleep(min(LOOK_S, left_s))
+
+
+def _write(place: Place, parent: Parent) -> None:
     workload = make(RECORDS, seed=0)
     options = {"bootstrap.servers": place.bootstrap, "log_level": 3}
     plain = Producer({**options, "enable.idempotence": True, "linger.ms": 0})
@@ -41,18 +54,18 @@ def warm_up(place: Place, seconds: float, say: Say) -> None:
             "retry.backoff.ms": 2,
         }
     )
+    group_metadata = Consumer(
+        {**options, "group.id": f"{place.prefix}warm-up"}
+    ).consumer_group_metadata()
     producer.init_transactions(CALL_TIMEOUT_S)
-    deadline_s = time.monotonic() + seconds
+    parent.tell("ready")
     number = 0
-    with _reading(place, options, "input") as group_metadata, _reading(place, options, "output"):
-        while (left_s := deadline_s - time.monotonic()) > 0:
-            say(f"warming Kafka up: {left_s:.0f} s left")
-            for record in workload[:PLAIN_RECORDS]:
-                plain.produce(f"{place.prefix}{record.topic}", record.value, record.key)
-                plain.poll(0)
-            _transact(producer, group_metadata, place, workload[number % RECORDS], number)
-            number += 1
-        plain.flush(CALL_TIMEOUT_S)
+    while not parent.gone:
+        for record in workload[:PLAIN_RECORDS]:
+            plain.produce(f"{place.prefix}{record.topic}", record.value, record.key)
+            plain.poll(0)
+        _transact(producer, group_metadata, place, workload[number % RECORDS], number)
+        number += 1
 
 
 def _transact(
@@ -72,15 +85,24 @@ def _transact(
     producer.commit_transaction(CALL_TIMEOUT_S)
 
 
-@contextmanager
-def _reading(place: Place, options: dict[str, object], role: topics.Role) -> Iterator[object]:
-    """
-    Read the topics of *role* in a thread, waiting for each record as readers do.
+def _read_inputs(place: Place, parent: Parent) -> None:
+    _read(place, "input", parent)
 
-    Returns the group's metadata, for transactions.
-    """
+
+def _read_outputs(place: Place, parent: Parent) -> None:
+    _read(place, "output", parent)
+
+
+def _read(place: Place, role: topics.Role, parent: Parent) -> None:
+    """Read the topics of *role*, waiting for each record as readers do."""
     consumer = Consumer(
-        {**options, "group.id": f"{place.prefix}warm-up", "isolation.level": "read_committed"}
+        {
+            "bootstrap.servers": place.bootstrap,
+            "log_level": 3,
+            "group.id": f"{place.prefix}{role}",  # required, and not used
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+        }
     )
     consumer.assign(
         [
@@ -89,22 +111,10 @@ def _reading(place: Place, options: dict[str, object], role: topics.Role) -> Ite
             for partition in range(place.partitions)
         ]
     )
-    group_metadata = consumer.consumer_group_metadata()  # later it would wait for the thread
-    ended = threading.Event()
-
-    def read() -> None:
-        while not ended.is_set():
-            if consumer.poll(POLL_S) is not None:
-                consumer.consume(FETCH_RECORDS, 0)
-
-    thread = threading.Thread(target=read, name=f"warm-up {role}", daemon=True)
-    thread.start()
-    try:
-        yield group_metadata
-    finally:
-        ended.set()
-        thread.join()
-        consumer.close()
+    parent.tell("ready")
+    while not parent.gone:
+        if consumer.poll(POLL_S) is not None:
+            consumer.consume(FETCH_RECORDS, 0)
 
 
 def _shared(role: topics.Role) -> list[str]:

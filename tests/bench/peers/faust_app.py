@@ -113,8 +113,7 @@ async def learn(event: Event, read: Decode, cause_id: str | None) -> None:
     async with one_at_a_time:
         message, origin = event.message, origin_of(event, cause_id)
         told = read(message.key, message.value, origin.received_ms)
-        user_id = told.user_id
-        before = row_of(user_id)
+        user_id, before = told.user_id, row_of(told.user_id)
         row = decided(before, told.facts, origin)
         rows[user_id] = msgspec.msgpack.encode(row)
         await publish(event, writer_now().eligibility(user_id, row, origin))
@@ -136,8 +135,7 @@ def answers(event: Event) -> list[Output]:
     message, origin = event.message, origin_of(event, event.value.content_id)
     told = decode.decode_content(message.key, message.value, origin.received_ms, message.offset)
     user_id, content_id, item = told.user_id, told.content_id, told.facts
-    found: list[Output] = []
-    row = row_of(user_id)
+    found, row = list[Output](), row_of(user_id)
     if row is None:
         row = decided(None, NOBODY, origin)
         rows[user_id] = msgspec.msgpack.encode(row)
@@ -186,13 +184,9 @@ def item_output(user_id: str, content_id: str, item: Item, row: UserRow, origin:
 async def publish(event: Event, output: Output) -> None:
     """Send to the partition number the event came from."""
     to, number = outputs[output.topic], event.message.partition
-    headers = [(name, to_bytes(value)) for name, value in output.headers]
+    texts = ((name, each) for name, each in output.headers if each is not None)
+    headers = [(name, each.encode() if isinstance(each, str) else each) for name, each in texts]
     await to.send(key=output.key, value=output.value, headers=headers, partition=number)
-
-
-def to_bytes(value: str | bytes | None) -> bytes:
-    """Return a header's value as Faust's driver takes it."""
-    return value.encode() if isinstance(value, str) else value or b""
 
 
 def origin_of(event: Event, cause_id: str | None) -> Origin:
