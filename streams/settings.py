@@ -205,7 +205,12 @@ class Settings:
         Names in *extra* are librdkafka's, also with `_` for `.`: `kafka(group_id="x")`.
         Callbacks (`error_cb`) and `logger` are the Python client's and keep their names.
         """
-        options: dict[str, Any] = {"bootstrap.servers": self.bootstrap}
+        options: dict[str, Any] = {
+            "bootstrap.servers": self.bootstrap,
+            # The default, "rebootstrap", leaves a transactional producer of librdkafka 2.16 with a
+            # dead handle after all brokers were away: its next transaction never ends.
+            "metadata.recovery.strategy": "none",
+        }
         options.update(self.kafka_options)
         options.update({_option_name(name): value for name, value in extra.items()})
         return options

@@ -213,6 +213,7 @@ class ObjectionWorker(Service):
             self._settings.topic("content"),
             self._settings.fanout_inline_items,
         )
+        partition.positions_unsaid = restored.committed != restored.positions
         self.cycle.add_partition(partition)
         self._fetch.start_partition(
             Start(restored.number, restored.positions, restored.ends), assignment

@@ -99,6 +99,7 @@ class Partition:
         self._inline_items = inline_items
         self._timers_fired: set[tuple[int, str]] = set()
         self._next_due_ms: int | None = None  # None: look it up
+        self.positions_unsaid = False  # the group's offsets are others than our positions
 
     def release_at(self, positions: dict[str, int]) -> None:
         """End the hold on grants once all *positions* of user topics have been folded."""
@@ -113,6 +114,8 @@ class Partition:
 
     def has_work(self, now_ms: int) -> bool:
         """Whether there is something to do without any record arriving."""
+        if self.positions_unsaid:
+            return True
         if any(not self._waits(user_id) for user_id in self.view.jobs):
             return True
         return not self.holding and now_ms >= self._due_next_ms()
@@ -140,6 +143,7 @@ class Partition:
     def fold(self, intakes: list[Intake], now_ms: int, slice_items: int) -> Folded:
         """Return what *intakes*, timers due and a slice of the fan-outs change and publish."""
         self._check_seamless(intakes)
+        self.positions_unsaid = False
         intakes.sort(key=_objections_first)
         holding = self.holding
         fold = Fold(self.view, self._policy, now_ms, self._prefix, hold_grants=holding)

@@ -34,12 +34,18 @@ PROGRESS_S: Final = 5.0
 
 
 class Restored(NamedTuple):
-    """A partition ready to be owned; ends: of its inputs when it was taken over."""
+    """
+    A partition ready to be owned.
+
+    ends: of its inputs when it was taken over.
+    committed: the group's offsets, where it has them; *positions* are where to read from.
+    """
 
     number: int
     store: Store
     reached: dict[str, Reached]
     positions: dict[str, int]
+    committed: dict[str, int]
     ends: dict[str, int]
 
 
@@ -112,6 +118,7 @@ class Restore(threading.Thread):
         try:
             found = takeover.ask(self._settings, consumer, self._partitions, self._cancelled)
             for number in self._partitions:
+                takeover.refuse_lost_state(self._settings, found, number)
                 self._open(number, found.log_ends[number])
             self._read(consumer, USERS_CHANGELOG, found, lambda _: None)
             self._read(
@@ -247,7 +254,7 @@ class Restore(threading.Thread):
             )
             for topic in INPUTS
         }
-        self._on_ready(Restored(number, store, self._reached[number], positions, ends))
+        self._on_ready(Restored(number, store, self._reached[number], positions, committed, ends))
 
 
 def _is_failure(message: "Message") -> bool:

@@ -22,7 +22,13 @@ from streams.kafka import admin
 from streams.settings import Settings
 from streams.state import rows
 from streams.state.store import Store
-from streams.worker.names import CHANGELOGS, INPUTS
+from streams.worker.names import (
+    CHANGELOGS,
+    CONTENT,
+    CONTENT_CHANGELOG,
+    INPUTS,
+    USERS_CHANGELOG,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +63,23 @@ def ask(
     asked = _Asked(settings, consumer, partitions, cancelled)
     committed = asked.committed()
     return Takeover(committed, asked.log_ends(), asked.input_ends())
+
+
+def refuse_lost_state(settings: Settings, found: Takeover, number: int) -> None:
+    """
+    Raise Halt where the group has read an input, but the changelog of what came of it is empty.
+
+    Decisions made anew from what the inputs still hold would have epochs that stores have seen,
+    and would not know what was allowed before: purges would be lost.
+    """
+    for topic, offset in found.committed[number].items():
+        changelog = CONTENT_CHANGELOG if topic == CONTENT else USERS_CHANGELOG
+        if offset and not found.log_ends[number][changelog]:
+            raise Halt(
+                f"{settings.topic(changelog)}/{number} is empty, but group {settings.group} has read "
+                f"{settings.topic(topic)}/{number} up to {offset}: the state is lost. Restore that "
+                "topic from a backup, or begin anew under another OBJECTIONS_TOPIC_PREFIX"
+            )
 
 
 def know(consumer: Consumer, name: str) -> None:
