@@ -212,6 +212,7 @@ def test_kafka_options_are_passed_on() -> None:
 
     assert settings.kafka(client_id="mine", error_cb=callback, **{"linger.ms": 5}) == {
         "bootstrap.servers": "a:1",
+        "metadata.recovery.strategy": "none",
         "security.protocol": "SASL_SSL",
         "client.id": "mine",
         "error_cb": callback,

@@ -76,9 +76,9 @@ def refuse_lost_state(settings: Settings, found: Takeover, number: int) -> None:
         changelog = CONTENT_CHANGELOG if topic == CONTENT else USERS_CHANGELOG
         if offset and not found.log_ends[number][changelog]:
             raise Halt(
-                f"{settings.topic(changelog)}/{number} is empty, but group {settings.group} has read "
-                f"{settings.topic(topic)}/{number} up to {offset}: the state is lost. Restore that "
-                "topic from a backup, or begin anew under another OBJECTIONS_TOPIC_PREFIX"
+                f"{settings.topic(changelog)}/{number} is empty, but group {settings.group} has "
+                f"read {settings.topic(topic)}/{number} up to {offset}: the state is lost. Restore "
+                "that topic from a backup, or begin anew under another OBJECTIONS_TOPIC_PREFIX"
             )
 
 
