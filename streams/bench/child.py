@@ -41,7 +41,7 @@ class Child:
 
     def __enter__(self) -> Self:
         try:
-            self._process.start()
+            self._start()
             self._theirs.close()  # or its end would not be noticed
             self.receive(START_TIMEOUT_S)
         except BaseException:
@@ -76,6 +76,14 @@ class Child:
         message = f"the process to {self._name} did not answer within {timeout_s:.0f} s"
         raise CommandError(message)
 
+    def _start(self) -> None:
+        """Start the process deaf to a terminal's Ctrl-C, which is for us, who then end it."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self._process.start()  # it inherits what is blocked
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
     def _kill(self) -> None:
         if self._process.pid is not None:
             self._process.kill()
@@ -108,8 +116,6 @@ class Parent:
 
 
 def _run(target: Callable[..., None], args: tuple[Any, ...], pipe: Connection, pid: int) -> None:
-    # A terminal's Ctrl-C is for the parent, which then ends us.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         target(*args, Parent(pipe, pid))
     except (EOFError, BrokenPipeError):

@@ -72,7 +72,11 @@ def _shared_options(command: Command) -> Command:
             help="Which systems to run; faust needs the source tree.",
         ),
         click.option("--partitions", type=click.IntRange(1, 256), default=4, show_default=True),
-        bootstrap_option,
+        click.option(
+            "--bootstrap",
+            metavar="HOST:PORT",
+            help="Kafka to run on, without encryption; else one is started, and ended afterwards.",
+        ),
     ):
         command = option(command)
     return command

@@ -6,6 +6,7 @@ Rebalances pass through here: the fetch thread calls, the event loop acts, the t
 
 import asyncio
 import logging
+import os
 import uuid
 from collections.abc import Coroutine
 from pathlib import Path
@@ -35,6 +36,8 @@ from streams.worker.transport import FAUST_LOGGER, RoundConsumer, Transport
 
 logger = logging.getLogger(__name__)
 
+WATCH_S: Final = 5.0
+STUCK_CALL_S: Final = 60.0
 HAND_OVER_MARGIN: Final = 0.9  # of the rebalance timeout: longer, and the group would expel us
 
 
@@ -102,6 +105,15 @@ class ObjectionWorker(Service):
             raise
         except BaseException as error:  # noqa: BLE001  (told to whoever runs the worker)
             self.fail(error)
+
+    @Service.task
+    async def _watch_publisher(self) -> None:
+        while not self.should_stop:
+            await self.sleep(WATCH_S)
+            if self._publisher.stuck_s() > STUCK_CALL_S:
+                # The thread in that call cannot be woken: no orderly end would ever end.
+                logger.critical("a call to Kafka does not return; the process ends here")
+                os._exit(1)
 
     async def on_stop(self) -> None:
         """Finish the transaction in hand, then leave the group."""

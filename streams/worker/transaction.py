@@ -62,6 +62,7 @@ class Publisher:
     def __init__(self, settings: Settings, transactional_id: str) -> None:
         self._settings = settings
         self._stopping = False
+        self._call_began_s: float | None = None
         self._delivered: dict[tuple[str, int], int] = {}
         self._producer = Producer(
             settings.kafka(
@@ -92,6 +93,11 @@ class Publisher:
     def stop(self) -> None:
         """Let no call be tried again from now on."""
         self._stopping = True
+
+    def stuck_s(self) -> float:
+        """Return for how long the call in hand has been under way; each has a time-out of 3 s."""
+        began_s = self._call_began_s
+        return 0.0 if began_s is None else time.monotonic() - began_s
 
     def publish(self, cycle: list[Folded], group_metadata: object) -> None:
         """
@@ -164,9 +170,11 @@ class Publisher:
         """Make *call* until it is done or cannot be: Kafka may be away for a while."""
         tries = 0
         while True:
+            self._call_began_s = time.monotonic()
             try:
                 call()
             except KafkaException as error:
+                self._call_began_s = None
                 found: KafkaError = error.args[0]
                 if found.fatal():
                     raise Halt(f"Kafka refused this worker for good ({what}): {found}") from error
@@ -177,6 +185,7 @@ class Publisher:
                 logger.warning("%s: %s; trying again in %s s", what, found, pause_s)
                 time.sleep(pause_s)
             else:
+                self._call_began_s = None
                 return
 
     def _abort(self, error: KafkaError) -> None:
