@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Final, Self
@@ -78,6 +79,7 @@ class Child:
 
     def _start(self) -> None:
         """Start the process deaf to a terminal's Ctrl-C, which is for us, who then end it."""
+        resource_tracker.ensure_running()  # it would unblock, once started
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self._process.start()  # it inherits what is blocked
@@ -116,6 +118,7 @@ class Parent:
 
 
 def _run(target: Callable[..., None], args: tuple[Any, ...], pipe: Connection, pid: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where what was blocked is not any more
     try:
         target(*args, Parent(pipe, pid))
     except (EOFError, BrokenPipeError):

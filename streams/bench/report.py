@@ -106,11 +106,11 @@ def ratios(summary: dict[str, Figures]) -> dict[str, dict[str, float]]:
 def throughput_table(runs: Sequence[Throughput]) -> list[str]:
     """Return the lines to print."""
     summary = throughput_summary(runs)
-    lines = [f"{'':<8}{'events/s':>26}{'CPU us/event':>24}{'cores':>7}{'memory MiB':>12}"]
+    lines = [f"{'':<8}{'events/s':>28}{'CPU us/event':>28}{'cores':>7}{'memory MiB':>12}"]
     for name, figures in summary.items():
         lines.append(
-            f"{name:<8}{_shown(figures['events_per_s'], 0):>26}"
-            f"{_shown(figures['cpu_us_per_event'], 1):>24}"
+            f"{name:<8}{_shown(figures['events_per_s'], 0):>28}"
+            f"{_shown(figures['cpu_us_per_event'], 1):>28}"
             f"{_median(figures['cpu_cores'], 2):>7}{_median(figures['resident_mib'], 0):>12}"
         )
     for name, found in ratios(summary).items():
@@ -125,7 +125,7 @@ def throughput_table(runs: Sequence[Throughput]) -> list[str]:
 def latency_table(runs: Sequence[Latency]) -> list[str]:
     """Return the lines to print."""
     lines = [
-        f"{'rate/s':>8}  {'':<8}{'p50 ms':>22}{'p99 ms':>24}{'worst ms':>10}"
+        f"{'rate/s':>8}  {'':<8}{'p50 ms':>28}{'p99 ms':>28}{'worst ms':>10}"
         f"{'objections p50/p99 ms':>23}{'CPU us/event':>14}  kept up"
     ]
     for rate in sorted({run.rate for run in runs}):
@@ -204,7 +204,7 @@ def _latency_row(figures: Figures) -> str:
     )
     worst = figures["worst_ms"]
     return (
-        f"{_shown(figures['p50_ms'], 1):>22}{_shown(figures['p99_ms'], 1):>24}"
+        f"{_shown(figures['p50_ms'], 1):>28}{_shown(figures['p99_ms'], 1):>28}"
         f"{'-' if worst is None else f'{worst.greatest:,.0f}':>10}{objections:>23}"
         f"{_median(figures['cpu_us_per_event'], 1):>14}"
     )

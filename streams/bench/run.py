@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient  # type: ignore[attr-defined] # it is public
+from confluent_kafka.admin import AdminClient
 
 import topics
 from streams.bench.systems import Place, System

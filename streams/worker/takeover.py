@@ -146,7 +146,6 @@ class _Asked:
         return committed
 
     def log_ends(self) -> dict[int, dict[str, int]]:
-        client = admin.connect(self._settings)
         names = {self._settings.topic(topic): topic for topic in CHANGELOGS}
         wanted = {
             TopicPartition(name, number): OffsetSpec.latest()
@@ -155,7 +154,8 @@ class _Asked:
         }
 
         def ask_once() -> dict[int, dict[str, int]]:
-            futures = client.list_offsets(
+            # A client that has once seen a partition without a leader goes on saying so.
+            futures = admin.connect(self._settings).list_offsets(
                 wanted,
                 isolation_level=IsolationLevel.READ_UNCOMMITTED,
                 request_timeout=ASK_TIMEOUT_S,
