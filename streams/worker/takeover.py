@@ -155,7 +155,8 @@ class _Asked:
 
         def ask_once() -> dict[int, dict[str, int]]:
             # A client that has once seen a partition without a leader goes on saying so.
-            futures = admin.connect(self._settings).list_offsets(
+            client = admin.connect(self._settings)
+            futures = client.list_offsets(
                 wanted,
                 isolation_level=IsolationLevel.READ_UNCOMMITTED,
                 request_timeout=ASK_TIMEOUT_S,
