@@ -81,6 +81,7 @@ class Shell:
         self.jobs: dict[str, Job] = {}
         self.reader = Reader()
         self._policy = policy
+        self._content_end = 0
 
     def user(self, user_id: str) -> UserRow | None:
         """Return the row of a user."""
@@ -119,7 +120,9 @@ class Shell:
                 fold.time_passed(user_id, row.next_change_ms, 0)
         for delivery in deliveries:
             deliver(fold, delivery)
-        answers = Answers(Writer("/tests", now_ms, self._policy), self, PREFIX)
+        answers = Answers(Writer("/tests", now_ms, self._policy), self, PREFIX, self._content_end)
+        ends = [each.offset + 1 for each in deliveries if each.topic == "content"]
+        self._content_end = max([self._content_end, *ends])
         answers.add_fold(fold, inline_items)
         self._keep(fold, answers)
         for user_id, job in [] if hold else list(self.jobs.items()):

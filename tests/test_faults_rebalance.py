@@ -30,7 +30,7 @@ VISITS = ("terminate", "kill9", "terminate", "kill9")
 LOCK = struct.Struct("hhqqi4x")  # struct flock of Linux: type, whence, start, length, pid
 
 SHORT_MS = 1_500  # of session and rebalance, shorter than the restore below
-BULK_ROWS = 100_000  # of each partition
+BULK_ROWS = 220_000  # of each partition
 VALUE_BYTES = 150
 
 
@@ -136,7 +136,7 @@ def _watching_owners(one: Worker, other: Worker) -> Iterator[list[str]]:
 
 def _fill_changelog(kafka: LocalKafka, prefix: str) -> None:
     """Write the rows of many items, of users that never object, as a worker would have."""
-    value = bytes(VALUE_BYTES)
+    row = rows.encode_item(Item(revision=1, value=bytes(VALUE_BYTES)))
     with Inputs(
         kafka, prefix, linger_ms=50, batch_size=1_000_000, compression_type="lz4"
     ) as inputs:
@@ -144,7 +144,6 @@ def _fill_changelog(kafka: LocalKafka, prefix: str) -> None:
         for partition in range(PARTITIONS):
             for number in range(BULK_ROWS):
                 key = rows.item_key(f"bulk{partition}-{number % 1000}", f"b{number}")
-                row = rows.encode_item(Item(revision=number, value=value))
                 while True:
                     try:
                         inputs.producer.produce(topic, row, key, partition)

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from streams.core.fanout import Job
+from streams.core.fanout import Era, Job, anew
 from streams.core.fold import Cause, UserRow
 from streams.core.item import Item
 from streams.core.user import User
 from streams.core.verdict import Decision
 from streams.state import rows
+from streams.state.layer import Layer
 from streams.state.store import Memory, Row, Store
-from streams.state.view import Layer, View
+from streams.state.view import View
 
 DECISION = Decision((0, 0, 0, 0), 0, 7)
 
@@ -39,7 +40,7 @@ def item(revision: int) -> Item:
 
 def job(received_ms: int) -> Job:
     """Return a fan-out that is told by its time."""
-    return Job(DECISION, (), (), "objections", received_ms)
+    return anew(Era(0, DECISION), "objections", received_ms, None)
 
 
 def items_row(user_id: str, content_id: str, revision: int) -> Row:

@@ -9,7 +9,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Protocol
 
-from streams.core.fanout import Answer, Job, begin, may_differ, next_phase, slice_answers
+from streams.core.fanout import (
+    Answer,
+    Era,
+    Job,
+    anew,
+    begin,
+    may_differ,
+    next_phase,
+    slice_answers,
+    touched,
+)
 from streams.core.fold import Fold, ItemChange, Origin, UserChange, UserRow
 from streams.core.item import Item
 from streams.core.outputs import REVISION_MAX, Output, Writer
@@ -32,14 +42,18 @@ class Answers:
 
     jobs: fan-outs begun, moved on or (None) done.
     forgotten: items that leave the state with their account, by user.
+    content_offset: where this cycle's records of `content` begin.
     """
 
-    def __init__(self, writer: Writer, known: KnownItems, dead_letter_prefix: str) -> None:
+    def __init__(
+        self, writer: Writer, known: KnownItems, dead_letter_prefix: str, content_offset: int
+    ) -> None:
         self.jobs: dict[str, Job | None] = {}
         self.forgotten: dict[str, list[Answer]] = {}
         self._writer = writer
         self._known = known
         self._prefix = dead_letter_prefix
+        self._content_offset = content_offset
         self._decisions: list[Output] = []
         self._user_purges: list[Output] = []
         self._purges: list[Output] = []
@@ -64,9 +78,8 @@ class Answers:
                 self._fan_out(user_id, change, fold.items, inline_items)
         for user_id, origin in fold.answer_anew.items():
             row = fold.users[user_id].after
-            self.jobs[user_id] = Job(
-                row.decision, (), (), origin.topic, origin.received_ms, origin.traceparent
-            )
+            era = Era(self._content_offset, row.decision)
+            self.jobs[user_id] = anew(era, origin.topic, origin.received_ms, origin.traceparent)
         for item_change in fold.items.values():
             self._add_item(item_change, fold.users[item_change.user_id].after)
 
@@ -107,7 +120,7 @@ class Answers:
         self,
         user_id: str,
         change: UserChange,
-        touched: Mapping[tuple[str, str], ItemChange],
+        changed: Mapping[tuple[str, str], ItemChange],
         inline_items: int,
     ) -> None:
         assert change.before is not None
@@ -115,7 +128,7 @@ class Answers:
         old, row, origin = change.before.decision, change.after, change.origin
         job = begin(
             old,
-            row.decision,
+            Era(self._content_offset, row.decision),
             running,
             origin.topic,
             origin.received_ms,
@@ -125,7 +138,7 @@ class Answers:
         if running is None:
             found = list(islice(self._known.items_of(user_id), inline_items + 1))
             if len(found) <= inline_items:
-                self._answer_inline(user_id, job, found, row, origin, touched)
+                self._answer_inline(user_id, job, found, row, origin, changed)
                 return
         self.jobs[user_id] = job
 
@@ -136,13 +149,13 @@ class Answers:
         found: list[tuple[bytes, Item]],
         row: UserRow,
         origin: Origin,
-        touched: Mapping[tuple[str, str], ItemChange],
+        changed: Mapping[tuple[str, str], ItemChange],
     ) -> None:
         phase: Job | None = job
         while phase is not None:
             answers, walked = slice_answers(phase, found, row.user, self._prefix)
             for answer in answers:
-                done = (user_id, answer.content_id.decode()) in touched
+                done = (user_id, answer.content_id.decode()) in changed
                 self._add_answer(user_id, answer, row, origin, done=done, forget=job.forget)
             phase = next_phase(walked)
 
@@ -165,6 +178,9 @@ class Answers:
 
     def _add_item(self, change: ItemChange, row: UserRow) -> None:
         item = change.after
+        job = self.jobs.get(change.user_id) or self._known.jobs.get(change.user_id)
+        if job is not None and item is not None and (marked := touched(job, item)) is not job:
+            self.jobs[change.user_id] = marked
         allowed = item is not None and self._allows(row.decision, item, row)
         if item is None or not allowed:
             revision = 0 if item is None else item.revision

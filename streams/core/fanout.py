@@ -1,10 +1,11 @@
 """
 One decision, many items: which of them need another answer, and how far that has got.
 
-An item needs an answer only where the decision it was answered under and the one of now judge
-it differently.  A `Job` walks a user's items twice, purges before grants, in slices; it is a row
-of the state, so it goes on after a crash.  A newer decision replaces the job but remembers, by
-ranges of content ids, what was already answered under which decision.
+An item needs an answer only where the decision it stands by and the one of now judge it
+differently.  A `Job` walks a user's items twice, purges before grants, in slices; it is a row of
+the state, so it goes on after a crash.  A newer decision replaces the job but remembers how items
+stand: by ranges of content ids, what the walks have answered; by offsets of `content`, what was
+answered directly because a record of the item arrived meanwhile.
 """
 
 from collections.abc import Iterable
@@ -20,36 +21,46 @@ from streams.core.verdict import Decision, item_reasons
 PURGE: Final = 0
 GRANT: Final = 1
 
-# Beyond this a job forgets what was answered under what, and answers every item again.
+# Beyond this many decisions a job forgets how items stand, and answers every one again.
 REMEMBERED_MAX: Final = 8
+NO_OFFSET: Final = -1
+
+
+class Era(Struct, frozen=True, array_like=True, gc=False):
+    """
+    A decision, and the offset of `content` from which records are answered by it.
+
+    No record below *from_offset* may be answered by it without the job being told (`touched`):
+    where the input is read again from an earlier offset, it stays above all that was ever read.
+    """
+
+    from_offset: int
+    decision: Decision
 
 
 class Range(Struct, frozen=True, array_like=True, gc=False):
-    """
-    Items up to content id *upto* (inclusive, by UTF-8 bytes) and how they were answered.
-
-    An item of the range stands as allowed where every one of *decisions* allows it; with none,
-    nobody knows how it stands.
-    """
+    """Items up to content id *upto* (inclusive, by UTF-8 bytes), and the eras they stand by."""
 
     upto: bytes
-    decisions: tuple[Decision, ...]
+    eras: tuple[int, ...]
 
 
 class Job(Struct, frozen=True, array_like=True, gc=False):
     """
     The items of one user still to be answered after a decision.
 
-    decision: the one the job works towards.
-    ranges, rest: how items stood when it began, by content id.
+    eras: the decisions since all items stood by the first one; the job works towards the last.
+    ranges, rest: the eras items stand by, as indexes, by content id: an item stands as allowed
+    where all of them allow it; with none, nobody knows how it stands.
     phase, cursor: the walk has answered every item up to *cursor* in this phase.
     forget: the account is deleted, so item rows leave the state as they are answered.
+    blurred: an item was answered directly, and its offset does not tell.
     topic, received_ms: of the earliest record whose outputs are still on their way.
     """
 
-    decision: Decision
+    eras: tuple[Era, ...]
     ranges: tuple[Range, ...]
-    rest: tuple[Decision, ...]
+    rest: tuple[int, ...]
     topic: str
     received_ms: int
     traceparent: bytes | None = None
@@ -57,7 +68,12 @@ class Job(Struct, frozen=True, array_like=True, gc=False):
     cursor: bytes = b""
     grants_found: bool = False
     forget: bool = False
-    answered: int = 0
+    blurred: bool = False
+
+    @property
+    def decision(self) -> Decision:
+        """The decision the job works towards."""
+        return self.eras[-1].decision
 
 
 class Answer(NamedTuple):
@@ -82,7 +98,7 @@ def may_differ(old: Decision, new: Decision) -> bool:
 
 def begin(
     old: Decision,
-    new: Decision,
+    era: Era,
     running: Job | None,
     topic: str,
     received_ms: int,
@@ -90,13 +106,36 @@ def begin(
     *,
     forget: bool,
 ) -> Job:
-    """Return the job that takes a user's items from decision *old* to *new*."""
+    """Return the job that takes a user's items from decision *old* to that of *era*."""
     if running is None:
-        return Job(new, (), (old,), topic, received_ms, traceparent, forget=forget)
-    ranges, rest = _standing(running)
+        before = Era(NO_OFFSET, old)
+        return Job((before, era), (), (0,), topic, received_ms, traceparent, forget=forget)
     if received_ms > running.received_ms:
         topic, received_ms, traceparent = running.topic, running.received_ms, running.traceparent
-    return Job(new, ranges, rest, topic, received_ms, traceparent, forget=forget)
+    ranges, rest = _standing(running)
+    eras = (*running.eras, era)
+    if running.blurred or max(len(eras), len(ranges)) > REMEMBERED_MAX:
+        return anew(era, topic, received_ms, traceparent, forget=forget)
+    return Job(eras, ranges, rest, topic, received_ms, traceparent, forget=forget)
+
+
+def anew(
+    era: Era, topic: str, received_ms: int, traceparent: bytes | None, *, forget: bool = False
+) -> Job:
+    """Return the job that answers every item of a user by *era*, however it stands."""
+    return Job((era,), (), (), topic, received_ms, traceparent, forget=forget)
+
+
+def touched(job: Job, item: Item) -> Job:
+    """Return *job* now that *item* was answered directly by its decision."""
+    if job.blurred or last_offset(item) >= job.eras[-1].from_offset:
+        return job
+    return replace(job, blurred=True)
+
+
+def last_offset(item: Item) -> int:
+    """Return the offset of the last record of *item* that was answered."""
+    return max(item.readable_offset, *item.dead_letters[-1:], NO_OFFSET)
 
 
 def slice_answers(
@@ -107,16 +146,17 @@ def slice_answers(
     cursor, grants_found = job.cursor, job.grants_found
     for content_id, item in found:
         cursor = content_id
-        decisions = _decisions_at(job, content_id)
+        stands_by = _stands_by(job, content_id, item)
         allowed = item_reasons(item, user, job.decision, dead_letter_prefix) == 0
-        stood = [item_reasons(item, user, each, dead_letter_prefix) == 0 for each in decisions]
-        differs = not decisions or all(stood) != allowed
+        stood = all(
+            item_reasons(item, user, job.eras[index].decision, dead_letter_prefix) == 0
+            for index in stands_by
+        )
+        differs = not stands_by or stood != allowed
         grants_found = grants_found or (differs and allowed)
         if (differs or job.forget) and allowed == (job.phase == GRANT):
             answers.append(Answer(content_id, item, allowed, differs))
-    answered = job.answered + len(answers)
-    then = replace(job, cursor=cursor, grants_found=grants_found, answered=answered)
-    return answers, then
+    return answers, replace(job, cursor=cursor, grants_found=grants_found)
 
 
 def next_phase(job: Job) -> Job | None:
@@ -126,50 +166,56 @@ def next_phase(job: Job) -> Job | None:
     return None
 
 
-def _decisions_at(job: Job, content_id: bytes) -> tuple[Decision, ...]:
+def _stands_by(job: Job, content_id: bytes, item: Item) -> tuple[int, ...]:
+    """Return the eras by which *item* stands: of its last direct answer, and of walks since."""
+    walked = job.rest
     for each in job.ranges:
         if content_id <= each.upto:
-            return each.decisions
-    return job.rest
+            walked = each.eras
+            break
+    offset, direct = last_offset(item), 0
+    for index, era in enumerate(job.eras):
+        if era.from_offset <= offset:
+            direct = index
+    if not walked:  # nobody knows, but for a direct answer by the decision of now
+        now = len(job.eras) - 1
+        return (now,) if job.eras[now].from_offset <= offset else ()
+    if direct <= walked[0]:
+        return walked
+    return (direct, *(index for index in walked[1:] if index > direct))
 
 
-def _standing(job: Job) -> tuple[tuple[Range, ...], tuple[Decision, ...]]:
-    """Return how the items of a *job* that is being replaced stand as of now."""
+def _standing(job: Job) -> tuple[tuple[Range, ...], tuple[int, ...]]:
+    """Return how the walks of a *job* that is being replaced leave its items."""
     ranges: list[Range] = []
     for each in job.ranges:
         if each.upto <= job.cursor:
-            ranges.append(Range(each.upto, _after_walk(job, each.decisions)))
+            ranges.append(Range(each.upto, _after_walk(job, each.eras)))
             continue
-        ranges += _split(job, each.decisions, ranges)
-        ranges.append(Range(each.upto, _before_walk(job, each.decisions)))
+        ranges += _split(job, each.eras, ranges)
+        ranges.append(Range(each.upto, _before_walk(job, each.eras)))
     ranges += _split(job, job.rest, ranges)
-    rest = _before_walk(job, job.rest)
-    remembered = max(len(ranges), len(rest), *(len(each.decisions) for each in ranges), 0)
-    if remembered > REMEMBERED_MAX:
-        return (), ()
-    return tuple(ranges), rest
+    return tuple(ranges), _before_walk(job, job.rest)
 
 
-def _split(job: Job, decisions: tuple[Decision, ...], ranges: list[Range]) -> list[Range]:
+def _split(job: Job, eras: tuple[int, ...], ranges: list[Range]) -> list[Range]:
     """Return the walked part of the range that the cursor lies in, unless it is in *ranges*."""
     if not job.cursor or (ranges and ranges[-1].upto >= job.cursor):
         return []
-    return [Range(job.cursor, _after_walk(job, decisions))]
+    return [Range(job.cursor, _after_walk(job, eras))]
 
 
-def _after_walk(job: Job, decisions: tuple[Decision, ...]) -> tuple[Decision, ...]:
+def _after_walk(job: Job, eras: tuple[int, ...]) -> tuple[int, ...]:
     """How items stand that this phase has walked."""
-    if job.phase == GRANT:
-        return (job.decision,)
-    return _also(decisions, job.decision)
+    return (len(job.eras) - 1,) if job.phase == GRANT else _also_now(job, eras)
 
 
-def _before_walk(job: Job, decisions: tuple[Decision, ...]) -> tuple[Decision, ...]:
+def _before_walk(job: Job, eras: tuple[int, ...]) -> tuple[int, ...]:
     """How items stand that this phase has still to walk: in `GRANT`, the purges are done."""
-    return _also(decisions, job.decision) if job.phase == GRANT else decisions
+    return _also_now(job, eras) if job.phase == GRANT else eras
 
 
-def _also(decisions: tuple[Decision, ...], decision: Decision) -> tuple[Decision, ...]:
-    if not decisions or decision in decisions:
-        return decisions
-    return (*decisions, decision)
+def _also_now(job: Job, eras: tuple[int, ...]) -> tuple[int, ...]:
+    """Items whose purges by the decision of now are done: both have to allow them."""
+    now = len(job.eras) - 1
+    return (*eras, now) if eras and now not in eras else eras

@@ -31,7 +31,7 @@ _LENGTH: Final = struct.Struct(">H")
 _OFFSET: Final = struct.Struct(">Q")
 _USER_HEAD: Final = struct.Struct(">Bq")  # version, next_change_ms
 # version, revision, created_ms, readable_offset, visibility, product, kind, flags, dead letters
-_ITEM_HEAD: Final = struct.Struct(">BqqqBBBBH")
+_ITEM_HEAD: Final = struct.Struct(">BqqqBBBBI")
 _DELETED: Final = 1
 _PRIVATE_MESSAGE: Final = 2
 

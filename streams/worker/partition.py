@@ -25,6 +25,7 @@ from streams.worker.intake import Entry, Intake
 from streams.worker.names import ACCOUNT_AGES, CONTENT, INPUTS, OBJECTIONS
 
 TIMERS_PER_CYCLE: Final = 500  # as many grants by the clock as may go before fresh input
+CONTENT_END: Final = f"{CONTENT}/end"  # among the positions: the highest there ever was
 PENDING_COUNTED_MAX: Final = 20_000  # items of a fan-out counted for a metric
 JOBS_PER_CYCLE: Final = 4  # fan-outs that share a cycle's slice
 
@@ -93,6 +94,9 @@ class Partition:
         self.view = View(store)
         self.positions = positions
         self._awaited: dict[str, int] | None = None
+        # Above every record of content ever folded, also while it is read again from earlier on.
+        high = store.get(rows.position_key(CONTENT_END))
+        self._content_end = max(positions[CONTENT], rows.decode_number(high) if high else 0)
         self._policy = policy
         self._source = source
         self._prefix = f"{content_topic}/{number}/"
@@ -152,7 +156,8 @@ class Partition:
         for due_ms, user_id in due:
             fold.time_passed(user_id, due_ms, self.number)
         handled = [self._fold_intake(fold, intake) for intake in intakes]
-        answers = Answers(Writer(self._source, now_ms, self._policy), self.view, self._prefix)
+        writer = Writer(self._source, now_ms, self._policy)
+        answers = Answers(writer, self.view, self._prefix, self._content_end)
         answers.add_fold(fold, self._inline_items)
         layer = self._layer_of(fold, answers)
         self.view.push(layer)
@@ -160,7 +165,10 @@ class Partition:
         moved = {intake.topic: intake.next_offset for intake in intakes}
         self.positions = {**self.positions, **moved}
         # With the items, so that a cycle of content alone writes to one changelog alone.
-        content_moved = {CONTENT: moved.pop(CONTENT)} if CONTENT in moved else {}
+        content_moved = {}
+        if CONTENT in moved:
+            self._content_end = max(self._content_end, moved[CONTENT])
+            content_moved = {CONTENT: moved.pop(CONTENT), CONTENT_END: self._content_end}
         dead_letters = [letter for intake in intakes for letter in intake.dead_letters]
         return Folded(
             self,
