@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.fanout import Job, Range
+from streams.core.fanout import Era, Job, Range
 from streams.core.fold import Cause, Held, UserRow
 from streams.core.item import NO_REVISION, Item
 from streams.core.outputs import REVISION_MAX
@@ -66,12 +66,13 @@ user_rows = st.builds(
     causes,
     st.none() | st.builds(Held, causes, instants),
 )
-ranges = st.builds(Range, ids.map(str.encode), st.lists(decisions, max_size=3).map(tuple))
+era_indexes = st.lists(st.integers(0, 8), max_size=3).map(tuple)
+ranges = st.builds(Range, ids.map(str.encode), era_indexes)
 jobs = st.builds(
     Job,
-    decisions,
+    st.lists(st.builds(Era, st.integers(-1, 2**62), decisions), min_size=1, max_size=3).map(tuple),
     st.lists(ranges, max_size=3).map(tuple),
-    st.lists(decisions, max_size=3).map(tuple),
+    era_indexes,
     ids,
     instants,
     st.none() | st.binary(),
@@ -79,7 +80,7 @@ jobs = st.builds(
     st.binary(max_size=256),
     st.booleans(),
     st.booleans(),
-    st.integers(0, 2**40),
+    st.booleans(),
 )
 item_states = st.builds(
     Item,

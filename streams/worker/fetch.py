@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 POLL_S: Final = 0.1
-UNFINISHED_ROUNDS_MAX: Final = 2  # one commits while the next is folded
+# Under load one round commits while the next is folded.  Otherwise folding takes no time, and a
+# round taken early would only wait for the last one, and let those behind it wait for two.
+UNFINISHED_ROUNDS_MAX: Final = 2
+LARGE_ROUND_RECORDS: Final = 300
 AGAIN_S: Final = 0.002  # between tries of a command that cannot be carried out yet
 LAG_EVERY_S: Final = 0.25
 PAUSE_AFTER_S: Final = 1.0  # of waiting for room: then poll goes on with nothing being read
@@ -55,6 +58,7 @@ class Fetch(threading.Thread):
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._room = threading.Condition()
         self._unfinished = 0
+        self._rounds_max = 1
         self._stopping = threading.Event()
         self._starts: dict[int, Start] = {}
         self._waiting: set[int] = set()  # partitions whose content is not read yet
@@ -174,7 +178,7 @@ class Fetch(threading.Thread):
         """Wait a little for room for another round; keep polling when it takes long."""
         deadline_s = time.monotonic() + PAUSE_AFTER_S
         with self._room:
-            while self._unfinished >= UNFINISHED_ROUNDS_MAX:
+            while self._unfinished >= self._rounds_max:
                 if self._stopping.is_set() or not self._commands.empty():
                     self._room.wait(AGAIN_S)
                     return False
@@ -216,8 +220,10 @@ class Fetch(threading.Thread):
             return
         batches = self._sort(messages)
         if batches:
+            records_n = sum(len(each.messages) for found in batches.values() for each in found)
             with self._room:
                 self._unfinished += 1
+                self._rounds_max = UNFINISHED_ROUNDS_MAX if records_n >= LARGE_ROUND_RECORDS else 1
             self._listener.on_round(Round(self._generation, batches))
         if self._waiting:
             self._catch_up()
