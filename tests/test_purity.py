@@ -15,7 +15,7 @@ PURE = {
     "hashlib", "heapq", "itertools", "json", "math", "operator", "re", "string", "struct",
     "types", "typing", "zlib",
 }  # fmt: skip
-CLOCKS = {"now", "today", "utcnow", "fromtimestamp", "time", "time_ns", "monotonic"}
+CLOCKS = {"now", "today", "utcnow", "time", "time_ns", "monotonic"}
 OPENERS = {"open", "input", "print", "exec", "eval", "__import__", "breakpoint"}
 
 
