@@ -5,6 +5,7 @@ Tests on Kafka ask for the fixture `kafka` and cannot be skipped: without the ex
 """
 
 import os
+import signal
 import uuid
 from collections.abc import Generator, Iterator
 
@@ -23,6 +24,9 @@ settings.register_profile(
 settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "default")
 )
+
+# Who runs the tests in the background may have Ctrl-C ignored, and so would all they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What would make tests wait on a broker's defaults.
 QUICK = {

@@ -17,6 +17,8 @@ _MILLISECOND = timedelta(milliseconds=1)
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _EARLIEST_MS = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // _MILLISECOND
 _LATEST_MS = (datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC) - _EPOCH) // _MILLISECOND
+# Below it (in 2106) a float of seconds rounds to the very microsecond.
+_FLOAT_EXACT_MS = 2**32 * 1000
 
 
 def to_ms(moment: datetime) -> int:
@@ -26,8 +28,8 @@ def to_ms(moment: datetime) -> int:
 
 def from_ms(instant_ms: int) -> datetime:
     """Return *instant_ms* as an aware datetime, clamped to the years 1 to 9999."""
-    if 0 <= instant_ms <= _LATEST_MS:
-        return datetime.fromtimestamp(instant_ms / 1000, UTC)  # rounds to the same microsecond
+    if 0 <= instant_ms < _FLOAT_EXACT_MS:
+        return datetime.fromtimestamp(instant_ms / 1000, UTC)
     return _EPOCH + timedelta(milliseconds=min(max(instant_ms, _EARLIEST_MS), _LATEST_MS))
 
 
