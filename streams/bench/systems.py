@@ -18,6 +18,7 @@ from typing import Final, NamedTuple, Self
 import psutil
 
 from streams.errors import CommandError, UsageProblem
+from streams.watcher import watch
 
 NAMES: Final = ("ours", "faust")
 STOP_TIMEOUT_S: Final = 15.0
@@ -28,9 +29,6 @@ _OBJECTIONS: Final = "from streams.commands import main; main()"
 
 # They change decisions or topics: what is expected would not hold.
 _NOT_PASSED_ON: Final = ("OBJECTIONS_CLOCK_OFFSET_S", "OBJECTIONS_POLICY", "OBJECTIONS_STORES")
-
-# Ends the process ($0) once our end of the pipe is closed, unless told that all is done.
-_WATCHER: Final = 'read -r word; [ "$word" = done ] || kill -9 "$0"'
 
 
 class Usage(NamedTuple):
@@ -73,13 +71,7 @@ class System:
                     stderr=log,
                     start_new_session=True,
                 )
-            self._watcher = subprocess.Popen(
-                ["sh", "-c", _WATCHER, str(self._process.pid)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+            self._watcher = watch(self._process.pid)
         except BaseException:  # an interrupt above all
             self._end()
             raise

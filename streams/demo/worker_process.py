@@ -11,13 +11,11 @@ from types import TracebackType
 from typing import Final, Self
 
 from streams.errors import CommandError
+from streams.watcher import watch
 
 STOP_TIMEOUT_S: Final = 15.0
 LOG_TAIL_LINES: Final = 15
 _ANSWER_TIMEOUT_S: Final = 2.0
-
-# Ends the worker ($0) once our end of the pipe is closed, however we ended: none is left behind.
-_WATCHER: Final = 'read -r word; [ "$word" = done ] || kill -TERM "$0"'
 
 
 class WorkerProcess:
@@ -66,13 +64,7 @@ class WorkerProcess:
                 stderr=log,
                 start_new_session=True,
             )
-        self._watcher = subprocess.Popen(
-            ["sh", "-c", _WATCHER, str(self._process.pid)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        self._watcher = watch(self._process.pid, "TERM")
 
     def _stop(self) -> None:
         """End the worker in order, or kill it when that takes long."""

@@ -22,6 +22,7 @@ from confluent_kafka.admin import AdminClient
 
 from streams.errors import Unreachable, UsageProblem
 from streams.kafka import jars
+from streams.watcher import watch
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 60.0
@@ -35,8 +36,6 @@ _PORT_ATTEMPTS = 3  # A free port may be taken by another process before Kafka t
 _JAVA_OPTIONS = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC")
 _C1_ONLY = "-XX:TieredStopAtLevel=1"  # Starts sooner and spares the processor; slower at full load.
 
-# Kills Kafka ($0) once this process's end of the pipe is closed, unless told that all is done.
-_WATCHER = 'read -r word; [ "$word" = done ] || kill -9 "$0"'
 
 _PROPERTIES = {
     "process.roles": "broker,controller",
@@ -267,13 +266,7 @@ class LocalKafka:
                 stderr=log,
                 start_new_session=True,
             )
-        self._watcher = subprocess.Popen(
-            ["sh", "-c", _WATCHER, str(self._process.pid)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        self._watcher = watch(self._process.pid)
 
     def _wait_until_ready(self) -> None:
         deadline_s = time.monotonic() + START_TIMEOUT_S
