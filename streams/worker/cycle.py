@@ -56,6 +56,17 @@ class Decoded:
         self._missing -= 1
         return self.complete
 
+    def finish(self) -> None:
+        """
+        Acknowledge the events, and let go of them.
+
+        They lead back here: left to Python's collector, it would stop the worker for 160 ms.
+        """
+        for event in self.events:
+            event.ack()
+        self.events.clear()
+        self.intakes.clear()
+
 
 class Watch(Protocol):
     """Who is told of a cycle's milestones, for the metrics."""
@@ -249,8 +260,7 @@ class Cycle:
             part.partition.persisted(part)
             self._committed[part.partition.number] = part.positions
         for each in rounds:
-            for event in each.events:
-                event.ack()
+            each.finish()
         self._finish_rounds(rounds)
         self._watch.on_committed(cycle)
 

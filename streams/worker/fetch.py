@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 POLL_S: Final = 0.1
+FETCH_WAIT_MS: Final = 15  # the broker collects records for so long,
+FETCH_BYTES: Final = 100_000  # unless there are so many
 # Under load one round commits while the next is folded.  Otherwise folding takes no time, and a
 # round taken early would only wait for the last one, and let those behind it wait for two.
 UNFINISHED_ROUNDS_MAX: Final = 2
@@ -140,7 +142,9 @@ class Fetch(threading.Thread):
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "earliest",
                 "enable.partition.eof": True,
-                "fetch.wait.max.ms": 100,
+                # A fetch for each record that arrives keeps the broker busier than all else does.
+                "fetch.wait.max.ms": FETCH_WAIT_MS,
+                "fetch.min.bytes": FETCH_BYTES,
                 "socket.nagle.disable": True,
                 "fetch.queue.backoff.ms": 2,
                 "queued.min.messages": 20_000,

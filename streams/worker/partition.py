@@ -52,7 +52,8 @@ class Folded(NamedTuple):
     One partition's part of a cycle.
 
     users_rows, content_rows: for the changelogs and the store; local_rows: for the store alone.
-    positions: next offset to read of every input, as of this cycle.
+    positions: next offset to read of every input, as of this cycle; told: those that the group
+    has yet to be told.
     delayed: records (topic, time stamp) whose fan-out goes on beyond this cycle.
     """
 
@@ -62,6 +63,7 @@ class Folded(NamedTuple):
     content_rows: list[Row]
     local_rows: list[Row]
     positions: dict[str, int]
+    told: dict[str, int]
     layer: Layer
     handled: list[Handled]
     fanned: list[Fanned]
@@ -147,7 +149,6 @@ class Partition:
     def fold(self, intakes: list[Intake], now_ms: int, slice_items: int) -> Folded:
         """Return what *intakes*, timers due and a slice of the fan-outs change and publish."""
         self._check_seamless(intakes)
-        self.positions_unsaid = False
         intakes.sort(key=_objections_first)
         holding = self.holding
         fold = Fold(self.view, self._policy, now_ms, self._prefix, hold_grants=holding)
@@ -164,6 +165,8 @@ class Partition:
         fanned = self._work_off(answers, fold, layer, slice_items)
         moved = {intake.topic: intake.next_offset for intake in intakes}
         self.positions = {**self.positions, **moved}
+        told = self.positions if self.positions_unsaid else dict(moved)
+        self.positions_unsaid = False
         # With the items, so that a cycle of content alone writes to one changelog alone.
         content_moved = {}
         if CONTENT in moved:
@@ -177,6 +180,7 @@ class Partition:
             [*layer.content_rows(), *position_rows(content_moved)],
             self._timer_rows(fold, due),
             self.positions,
+            told,
             layer,
             handled,
             fanned,
@@ -199,6 +203,7 @@ class Partition:
         self._timers_fired.clear()
         self._next_due_ms = None
         self.positions = positions
+        self.positions_unsaid = True
 
     def _check_seamless(self, intakes: list[Intake]) -> None:
         """End the process, before anything is committed, if records were skipped or doubled."""

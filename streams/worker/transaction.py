@@ -153,11 +153,12 @@ class Publisher:
             self._delivered[topic, partition] = offset + 1
 
     def _send_offsets(self, cycle: list[Folded], group_metadata: object) -> None:
-        """Send all positions, also unmoved ones: the coordinator judges whether we own them."""
+        """Send the positions that moved, or else some: the coordinator judges if we are fenced."""
+        told = [(part.partition.number, part.told) for part in cycle if part.told]
         offsets = [
-            TopicPartition(self._settings.topic(topic), part.partition.number, offset)
-            for part in cycle
-            for topic, offset in part.positions.items()
+            TopicPartition(self._settings.topic(topic), number, offset)
+            for number, positions in told or [(cycle[0].partition.number, cycle[0].positions)]
+            for topic, offset in positions.items()
         ]
         self._insist(
             "send_offsets",
