@@ -29,6 +29,7 @@ DEFAULT_BLOCK_CACHE_BYTES = 64 * 1024 * 1024
 DEFAULT_FANOUT_INLINE_ITEMS = 64
 DEFAULT_FANOUT_SLICE_ITEMS = 2_000
 DEFAULT_BATCH_RECORDS = 4_000
+DEFAULT_GRANT_RATE = 2_000
 assert DEFAULT_SESSION_TIMEOUT_MS <= DEFAULT_REBALANCE_TIMEOUT_MS  # librdkafka refuses otherwise
 
 # variable without its prefix: (default for people, meaning, unit and reason)
@@ -69,6 +70,11 @@ VARIABLES: Mapping[str, tuple[str, str]] = {
     "FANOUT_SLICE_ITEMS": (
         str(DEFAULT_FANOUT_SLICE_ITEMS),
         "Items of a job answered in one transaction: the longest that others wait for it.",
+    ),
+    "GRANT_RATE": (
+        str(DEFAULT_GRANT_RATE),
+        "Users and items a second that a worker allows, at most, because time has passed or the "
+        "policy has changed. When millions fall due at once, objections must not wait for them.",
     ),
     "BATCH_RECORDS": (
         str(DEFAULT_BATCH_RECORDS),
@@ -126,6 +132,7 @@ class Settings:
     fanout_inline_items: int = DEFAULT_FANOUT_INLINE_ITEMS
     fanout_slice_items: int = DEFAULT_FANOUT_SLICE_ITEMS
     batch_records: int = DEFAULT_BATCH_RECORDS
+    grant_rate: int = DEFAULT_GRANT_RATE
     # Handed on to librdkafka; not in `repr`, which ends up in logs, as it may hold secrets.
     kafka_options: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
@@ -169,6 +176,7 @@ class Settings:
                 "FANOUT_SLICE_ITEMS", cls().fanout_slice_items, values.count_from_1
             ),
             batch_records=reader.get("BATCH_RECORDS", cls().batch_records, values.count_from_1),
+            grant_rate=reader.get("GRANT_RATE", cls().grant_rate, values.count_from_1),
             kafka_options=reader.kafka_options(),
         )
         problems = [*reader.unknown(), *reader.problems]

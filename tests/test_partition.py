@@ -21,6 +21,7 @@ from tests.making import NOW_MS
 
 SLICE_ITEMS = 5
 INLINE_ITEMS = 3
+GRANTS = 1_000
 
 
 class Message:
@@ -63,11 +64,11 @@ class Desk:
         self.ends[topic] += len(records)
         return take_in(Fetched(topic, 0, messages, begin), topic)
 
-    def fold(self, *intakes: Intake, now_ms: int = NOW_MS) -> Folded:
-        return self.partition.fold(list(intakes), now_ms, SLICE_ITEMS)
+    def fold(self, *intakes: Intake, now_ms: int = NOW_MS, grants: int = GRANTS) -> Folded:
+        return self.partition.fold(list(intakes), now_ms, SLICE_ITEMS, grants)
 
-    def commit(self, *intakes: Intake, now_ms: int = NOW_MS) -> list[Output]:
-        folded = self.fold(*intakes, now_ms=now_ms)
+    def commit(self, *intakes: Intake, now_ms: int = NOW_MS, grants: int = GRANTS) -> list[Output]:
+        folded = self.fold(*intakes, now_ms=now_ms, grants=grants)
         rows = [*folded.users_rows, *folded.content_rows, *folded.local_rows]
         self.partition.store.write(rows, {})
         self.partition.persisted(folded)
@@ -194,14 +195,14 @@ def test_time_passing_publishes_without_a_record(desk: Desk) -> None:
     desk.commit(desk.intake(CONTENT, item(1)))
     later_ms = NOW_MS + 40 * DAY_MS
 
-    assert not desk.partition.has_work(NOW_MS)
-    assert desk.partition.has_work(later_ms)
+    assert not desk.partition.has_work(NOW_MS, GRANTS)
+    assert desk.partition.has_work(later_ms, GRANTS)
     outputs = desk.commit(now_ms=later_ms)
 
     assert 4 == kinds(outputs).count("user.allowed")
     assert 1 == kinds(outputs).count("content.allowed")
     assert b'"topic":"clock"' in (outputs[0].value or b"")
-    assert not desk.partition.has_work(later_ms)
+    assert not desk.partition.has_work(later_ms, GRANTS)
 
 
 def test_a_birthday_publishes_without_a_record(desk: Desk) -> None:
@@ -214,7 +215,7 @@ def test_a_birthday_publishes_without_a_record(desk: Desk) -> None:
     )
     of_age_ms = end_of_day_ms(to_day(date(2026, 8, 1)))
 
-    assert not desk.partition.has_work(of_age_ms - 1)
+    assert not desk.partition.has_work(of_age_ms - 1, GRANTS)
     assert 4 == kinds(desk.commit(now_ms=of_age_ms)).count("user.allowed")
 
 
@@ -225,7 +226,7 @@ def test_a_large_account_is_purged_in_slices_beside_others(desk: Desk) -> None:
     first = desk.commit(desk.intake(OBJECTIONS, objection()))
     second = desk.commit(desk.intake(ACCOUNT_AGES, age("u2")))
     rest: list[Output] = []
-    while desk.partition.has_work(NOW_MS):
+    while desk.partition.has_work(NOW_MS, GRANTS):
         rest += desk.commit()
 
     assert 4 == kinds(first).count("user.purged")
@@ -239,7 +240,7 @@ def test_withdrawing_while_the_purge_runs_answers_each_item_rightly(desk: Desk) 
     ready(desk, items=12)
     purging = desk.commit(desk.intake(OBJECTIONS, objection()))
     granting = desk.commit(desk.intake(OBJECTIONS, objection(action="withdrawn")))
-    while desk.partition.has_work(NOW_MS):
+    while desk.partition.has_work(NOW_MS, GRANTS):
         granting += desk.commit()
 
     purged = {each.key for each in purging if each.topic == "training-content"}
@@ -257,7 +258,7 @@ def test_a_deleted_account_leaves_only_its_id(desk: Desk) -> None:
         desk.intake(ACCOUNT_AGES, {**age(), "account": "deleted"}),
         desk.intake(CONTENT, {**item(3), "revision": 2}),
     )
-    while desk.partition.has_work(NOW_MS):
+    while desk.partition.has_work(NOW_MS, GRANTS):
         outputs += desk.commit()
 
     store = desk.partition.store
@@ -278,7 +279,7 @@ def test_a_restart_goes_on_with_a_fan_out(desk: Desk) -> None:
     again.partition.positions = dict(desk.partition.positions)
     again.ends = dict(desk.ends)
     again.release()
-    while again.partition.has_work(NOW_MS):
+    while again.partition.has_work(NOW_MS, GRANTS):
         outputs += again.commit()
 
     assert 12 == kinds(outputs).count("content.purged")

@@ -20,7 +20,7 @@ from streams.core.fanout import (
     slice_answers,
     touched,
 )
-from streams.core.fold import Fold, ItemChange, Origin, UserChange, UserRow
+from streams.core.fold import CAUSED_BY_TIME, Fold, ItemChange, Origin, UserChange, UserRow
 from streams.core.item import Item
 from streams.core.outputs import REVISION_MAX, Output, Writer
 from streams.core.reasons import PRODUCTS
@@ -42,6 +42,7 @@ class Answers:
 
     jobs: fan-outs begun, moved on or (None) done.
     forgotten: items that leave the state with their account, by user.
+    grants_by_time: outputs so far that allow what the clock or the policy made eligible.
     content_offset: where this cycle's records of `content` begin.
     """
 
@@ -50,6 +51,7 @@ class Answers:
     ) -> None:
         self.jobs: dict[str, Job | None] = {}
         self.forgotten: dict[str, list[Answer]] = {}
+        self.grants_by_time = 0
         self._writer = writer
         self._known = known
         self._prefix = dead_letter_prefix
@@ -115,6 +117,7 @@ class Answers:
                     user_id, product, row.epoch, origin, allowed=allowed
                 )
                 (self._user_grants if allowed else self._user_purges).append(output)
+                self._count(origin, allowed=allowed)
 
     def _fan_out(
         self,
@@ -205,9 +208,14 @@ class Answers:
         if not allowed:
             self._purge(user_id, content_id, item.revision, row, origin)
             return
+        self._count(origin, allowed=True)
         self._grants.append(
             self._writer.content_allowed(user_id, content_id, item, None, row.epoch, origin)
         )
+
+    def _count(self, origin: Origin, *, allowed: bool) -> None:
+        if allowed and origin.topic in CAUSED_BY_TIME:
+            self.grants_by_time += 1
 
     def _purge(
         self, user_id: str, content_id: str, revision: int, row: UserRow, origin: Origin

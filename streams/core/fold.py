@@ -113,6 +113,8 @@ class Known(Protocol):
 
 DUE_AT_ONCE_MS: Final = 0
 CLOCK: Final = "clock"  # the cause's topic for time passing
+POLICY: Final = "policy"  # and for a changed policy
+CAUSED_BY_TIME: Final = frozenset({CLOCK, POLICY})
 NO_OFFSET: Final = -1
 
 

@@ -133,10 +133,15 @@ class View:
         ]
         return merge(in_store, above, key=_content_id) if above else in_store
 
-    def due(self, now_ms: int, limit: int) -> list[tuple[int, str]]:
-        """Return timers due at *now_ms*, the oldest *limit* of them: instant and user_id."""
+    def due(self, now_ms: int, limit: int, after_ms: int = -1) -> list[tuple[int, str]]:
+        """
+        Return timers due at *now_ms*, the oldest *limit* of them: instant and user_id.
+
+        after_ms: those of later instants only.
+        """
         found: list[tuple[int, str]] = []
-        for key, _ in self.store.scan(rows.TIMER):
+        after = rows.timer_key(after_ms + 1, "")[1:] if after_ms >= 0 else b""
+        for key, _ in self.store.scan(rows.TIMER, after):
             due_ms, user_id = rows.timer_of(key)
             if due_ms > now_ms or len(found) >= limit:
                 break

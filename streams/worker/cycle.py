@@ -22,6 +22,7 @@ from streams.worker.fetch import Fetch
 from streams.worker.intake import Intake
 from streams.worker.partition import Folded, Partition
 from streams.worker.rounds import Assigned
+from streams.worker.timers import GrantRate
 from streams.worker.transaction import Aborted, Publisher
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class Cycle:
         self._fetch = fetch
         self._metrics = metrics
         self._watch = watch
+        self._grant_rate = GrantRate(settings.grant_rate)
         self._thread = ThreadPoolExecutor(1, "transaction")
         self._expected: deque[Decoded] = deque()  # rounds on their way, in the order of offsets
         self._inbox: list[Decoded] = []
@@ -215,8 +217,8 @@ class Cycle:
     def _has_work(self) -> bool:
         if self._generation is None:
             return False
-        now_ms = self.now_ms()
-        return any(partition.has_work(now_ms) for partition in self.partitions.values())
+        now_ms, grants = self.now_ms(), self._grant_rate.left()
+        return any(partition.has_work(now_ms, grants) for partition in self.partitions.values())
 
     def _mark_used(self) -> None:
         """Note now and then that the stores are in use: one long unused is thrown away."""
@@ -230,18 +232,20 @@ class Cycle:
         for each in rounds:
             for intake in each.intakes:
                 by_partition.setdefault(intake.partition, []).append(intake)
-        now_ms = self.now_ms()
+        now_ms, grants = self.now_ms(), self._grant_rate.left()
         busy = [
             partition
             for number, partition in self.partitions.items()
-            if number in by_partition or partition.has_work(now_ms)
+            if number in by_partition or partition.has_work(now_ms, grants)
         ]
+        share = -(-grants // max(len(busy), 1))
         with_jobs = sum(1 for partition in busy if partition.view.jobs)
         slice_items = self._settings.fanout_slice_items // max(with_jobs, 1)
         cycle = [
-            partition.fold(by_partition.get(partition.number, []), now_ms, slice_items)
+            partition.fold(by_partition.get(partition.number, []), now_ms, slice_items, share)
             for partition in busy
         ]
+        self._grant_rate.spend(sum(part.grants_by_time for part in cycle))
         self._watch.on_folded(cycle)
         return cycle
 

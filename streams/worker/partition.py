@@ -11,7 +11,8 @@ from typing import Final, NamedTuple
 
 from streams.core.answers import Answers
 from streams.core.decode import ItemFacts, UserFacts
-from streams.core.fold import Fold, ItemChange
+from streams.core.fanout import PURGE, Job
+from streams.core.fold import CAUSED_BY_TIME, Fold, ItemChange
 from streams.core.item import Item
 from streams.core.outputs import Output, Writer
 from streams.core.policy import Policy
@@ -23,11 +24,12 @@ from streams.state.store import Reached, Row, Store
 from streams.state.view import View
 from streams.worker.intake import Entry, Intake
 from streams.worker.names import ACCOUNT_AGES, CONTENT, INPUTS, OBJECTIONS
+from streams.worker.timers import Timers
 
-TIMERS_PER_CYCLE: Final = 500  # as many grants by the clock as may go before fresh input
 CONTENT_END: Final = f"{CONTENT}/end"  # among the positions: the highest there ever was
 PENDING_COUNTED_MAX: Final = 20_000  # items of a fan-out counted for a metric
 JOBS_PER_CYCLE: Final = 4  # fan-outs that share a cycle's slice
+JOBS_MAX: Final = 1_000  # fan-outs beside which no timer fires: they are kept in memory
 
 
 class Handled(NamedTuple):
@@ -55,6 +57,7 @@ class Folded(NamedTuple):
     positions: next offset to read of every input, as of this cycle; told: those that the group
     has yet to be told.
     delayed: records (topic, time stamp) whose fan-out goes on beyond this cycle.
+    grants_by_time: records of outputs that the clock or the policy has caused.
     """
 
     partition: "Partition"
@@ -68,6 +71,7 @@ class Folded(NamedTuple):
     handled: list[Handled]
     fanned: list[Fanned]
     delayed: list[Fanned]
+    grants_by_time: int
 
 
 class Partition:
@@ -103,8 +107,7 @@ class Partition:
         self._source = source
         self._prefix = f"{content_topic}/{number}/"
         self._inline_items = inline_items
-        self._timers_fired: set[tuple[int, str]] = set()
-        self._next_due_ms: int | None = None  # None: look it up
+        self._timers = Timers(self.view)
         self.positions_unsaid = False  # the group's offsets are others than our positions
 
     def release_at(self, positions: dict[str, int]) -> None:
@@ -118,21 +121,15 @@ class Partition:
             return True
         return any(self.positions[topic] < offset for topic, offset in self._awaited.items())
 
-    def has_work(self, now_ms: int) -> bool:
-        """Whether there is something to do without any record arriving."""
-        if self.positions_unsaid:
-            return True
-        if any(not self._waits(user_id) for user_id in self.view.jobs):
-            return True
-        return not self.holding and now_ms >= self._due_next_ms()
+    def has_work(self, now_ms: int, grants: int) -> bool:
+        """
+        Whether there is something to do without any record arriving.
 
-    def _due_next_ms(self) -> int:
-        """Return when the next timer that has not fired is due."""
-        if self._next_due_ms is None:
-            waiting = self.view.due(NEVER_MS, 1 + len(self._timers_fired))
-            left = (due_ms for due_ms, user in waiting if (due_ms, user) not in self._timers_fired)
-            self._next_due_ms = next(left, NEVER_MS)
-        return self._next_due_ms
+        grants: how many the clock and the policy may cause now.
+        """
+        if self.positions_unsaid or self._ready_jobs(grants):
+            return True
+        return self._may_fire() and self._timers.can_fire(now_ms, grants)
 
     def pending_items(self) -> int:
         """Return how many items the fan-outs under way have still to look at, at the least."""
@@ -142,17 +139,20 @@ class Partition:
         )
 
     def overdue_ms(self, now_ms: int) -> int:
-        """Return by how much the oldest due timer is late."""
-        due = self.view.due(now_ms, 1)
-        return max(now_ms - due[0][0], 0) if due and due[0][0] else 0
+        """Return by how much the oldest timer of the clock is late."""
+        return self._timers.overdue_ms(now_ms)
 
-    def fold(self, intakes: list[Intake], now_ms: int, slice_items: int) -> Folded:
-        """Return what *intakes*, timers due and a slice of the fan-outs change and publish."""
+    def fold(self, intakes: list[Intake], now_ms: int, slice_items: int, grants: int) -> Folded:
+        """
+        Return what *intakes*, timers due and a slice of the fan-outs change and publish.
+
+        grants: about how many the clock and the policy may cause.
+        """
         self._check_seamless(intakes)
         intakes.sort(key=_objections_first)
         holding = self.holding
         fold = Fold(self.view, self._policy, now_ms, self._prefix, hold_grants=holding)
-        due = [] if holding else self._due(now_ms)
+        due = self._timers.take(now_ms, grants) if self._may_fire() else []
         self._fetch_ahead(intakes, due)
         for due_ms, user_id in due:
             fold.time_passed(user_id, due_ms, self.number)
@@ -162,7 +162,7 @@ class Partition:
         answers.add_fold(fold, self._inline_items)
         layer = self._layer_of(fold, answers)
         self.view.push(layer)
-        fanned = self._work_off(answers, fold, layer, slice_items)
+        fanned = self._work_off(answers, fold, layer, slice_items, grants)
         moved = {intake.topic: intake.next_offset for intake in intakes}
         self.positions = {**self.positions, **moved}
         told = self.positions if self.positions_unsaid else dict(moved)
@@ -185,23 +185,18 @@ class Partition:
             handled,
             fanned,
             [Fanned(job.topic, job.received_ms) for job in layer.jobs.values() if job is not None],
+            answers.grants_by_time,
         )
 
     def persisted(self, folded: Folded) -> None:
         """Note that the rows of *folded*, the oldest of this partition, are in the store."""
         self.view.pop(folded.layer)
-        for key, value in folded.local_rows:
-            timer = rows.timer_of(key)
-            if value is None:
-                self._timers_fired.discard(timer)
-            elif self._next_due_ms is not None:
-                self._next_due_ms = min(self._next_due_ms, timer[0])
+        self._timers.persisted(folded.local_rows)
 
     def roll_back(self, positions: dict[str, int]) -> None:
         """Forget all that is not persisted; the inputs are read again from *positions*."""
         self.view.drop()
-        self._timers_fired.clear()
-        self._next_due_ms = None
+        self._timers.roll_back()
         self.positions = positions
         self.positions_unsaid = True
 
@@ -257,20 +252,12 @@ class Partition:
             return False
         return applied
 
-    def _due(self, now_ms: int) -> list[tuple[int, str]]:
-        if now_ms < self._due_next_ms():
-            return []
-        found = self.view.due(now_ms, TIMERS_PER_CYCLE + len(self._timers_fired))
-        due = [timer for timer in found if timer not in self._timers_fired][:TIMERS_PER_CYCLE]
-        self._timers_fired.update(due)
-        self._next_due_ms = None
-        return due
-
     def _work_off(
-        self, answers: Answers, fold: Fold, layer: Layer, slice_items: int
+        self, answers: Answers, fold: Fold, layer: Layer, slice_items: int, grants: int
     ) -> list[Fanned]:
         """Answer the next items of some fan-outs, purges first, each in its turn."""
-        ready = [user_id for user_id in self.view.jobs if not self._waits(user_id)]
+        grants -= answers.grants_by_time
+        ready = self._ready_jobs(grants)
         ready.sort(key=lambda user_id: self.view.jobs[user_id].phase)
         turn = ready[:JOBS_PER_CYCLE]
         fanned: list[Fanned] = []
@@ -278,7 +265,10 @@ class Partition:
             job, row = self.view.jobs[user_id], self.view.user(user_id)
             assert row is not None
             answered = [content_id for owner, content_id in fold.items if owner == user_id]
-            answers.work_off(user_id, job, row, max(slice_items // len(turn), 1), answered)
+            limit = max(slice_items // len(turn), 1)
+            if _is_rationed(job):
+                limit = min(limit, max(grants // len(turn), 1))
+            answers.work_off(user_id, job, row, limit, answered)
             then = answers.jobs[user_id]
             layer.jobs[user_id] = then
             del self.view.jobs[user_id]  # to the end of the queue
@@ -289,10 +279,21 @@ class Partition:
         _forget(layer, answers)
         return fanned
 
-    def _waits(self, user_id: str) -> bool:
+    def _ready_jobs(self, grants: int) -> list[str]:
+        """Return the users with fan-outs that can go on; no order."""
+        return [
+            user_id
+            for user_id, job in self.view.jobs.items()
+            if not self._waits(job) and (grants > 0 or not _is_rationed(job))
+        ]
+
+    def _waits(self, job: Job) -> bool:
         """Whether a fan-out has to wait: it may grant, and grants are held."""
-        job = self.view.jobs[user_id]
-        return self.holding and (job.phase > 0 or not job.rest)
+        return self.holding and (job.phase > PURGE or not job.rest)
+
+    def _may_fire(self) -> bool:
+        """Whether timers may fire: no hold, and room for the fan-outs they cause."""
+        return not self.holding and len(self.view.jobs) < JOBS_MAX
 
     def _layer_of(self, fold: Fold, answers: Answers) -> Layer:
         layer = Layer()
@@ -339,6 +340,11 @@ def _forget(layer: Layer, answers: Answers) -> None:
             of_user[answer.content_id] = None
             for offset in answer.item.dead_letters:
                 layer.dead_letters[user_id, offset] = None
+
+
+def _is_rationed(job: Job) -> bool:
+    """Whether *job* now grants what time or a policy allowed, and nobody asked for."""
+    return job.phase > PURGE and job.topic in CAUSED_BY_TIME
 
 
 def _restricting_ref(topic: str, entry: Entry) -> str | None:

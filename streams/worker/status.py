@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 
 import streams
-from streams.core.fold import CLOCK
+from streams.core.fold import CAUSED_BY_TIME
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.worker.fetch import Fetch
@@ -88,7 +88,7 @@ class WorkerStatus:
                     published = [each for each in published if each not in waits]
                 self._metrics.published(topic, published, now_ms)
             for topic, received_ms in part.fanned:
-                if topic != CLOCK:
+                if topic not in CAUSED_BY_TIME:
                     self._metrics.published(topic, [received_ms], now_ms)
             number = part.partition.number
             for fanned in part.fanned:
