@@ -10,20 +10,14 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from streams.kafka.local import LocalKafka
 from streams.proof import INPUTS
 from streams.state.store import Reached, Store
 from tests.restore_scene import Scene, counts, eligible_user, epoch_of, standing
-from tests.worker_process import (
-    PARTITIONS,
-    apply_topics,
-    wait_for,
-)
+from tests.worker_process import PARTITIONS
 
-CHANGELOGS = ("objections-users-changelog", "objections-content-changelog")
-USERS_CHANGELOG = CHANGELOGS[0]
+USERS_CHANGELOG = "objections-users-changelog"
 LONG_AGO_MS = 1_600_000_000_000
 THROWN_AWAY = "the local store is thrown away"
 
@@ -128,20 +122,6 @@ def test_a_store_that_may_miss_something_is_thrown_away(
     assert counts(scene.before) == counts(after)
 
 
-def test_a_broken_store_is_refused_with_its_path(scene: Scene) -> None:
-    """A store that RocksDB cannot open ends the worker, which names it; without it all is well."""
-    broken = scene.store_path(2)
-    next(broken.glob("MANIFEST-*")).write_bytes(b"nonsense")
-
-    scene.worker.start()
-    status = scene.worker.wait_end()
-
-    assert 0 != status
-    assert str(broken) in scene.said().splitlines()[-1], scene.worker.log_tail()
-    shutil.rmtree(broken)
-    assert counts(scene.before) == counts(scene.restart())
-
-
 def test_a_cut_log_of_writes_is_an_earlier_state(scene: Scene) -> None:
     """A power cut took the end of a store's log of writes: the changelog has what it lacks."""
     for number in range(PARTITIONS):
@@ -182,36 +162,6 @@ def test_lost_offsets_and_lost_stores_are_both_made_good(scene: Scene) -> None:
     shutil.rmtree(scene.worker.state_dir)
 
     assert counts(scene.before) == counts(scene.restart())
-
-
-def test_a_lost_state_is_refused(scene: Scene) -> None:
-    """
-    The changelogs were deleted and made again, while the group has read the inputs.
-
-    Decided anew, epochs would fall below what stores remember, and they would drop every purge:
-    the worker ends, says which state is lost and what to do, and publishes nothing.
-    """
-    scene.spoilt = True
-    client = scene.admin()
-    names = [scene.settings.topic(name) for name in CHANGELOGS]
-    for future in client.delete_topics(names).values():
-        future.result()
-    wait_for(lambda: _are_gone(scene, client), "the changelogs are gone")
-    apply_topics(scene.kafka, scene.prefix)
-
-    scene.worker.start()
-    status = scene.worker.wait_end()
-
-    assert 1 == status
-    last_line = scene.said().splitlines()[-1]
-    assert "the state is lost" in last_line, scene.worker.log_tail()
-    assert any(name in last_line for name in names)
-    assert counts(scene.before) == counts(scene.proven())
-
-
-def _are_gone(scene: Scene, client: AdminClient) -> bool:
-    known = client.list_topics(timeout=5).topics
-    return not any(scene.settings.topic(name) in known for name in CHANGELOGS)
 
 
 def _reset_offsets(scene: Scene) -> None:
