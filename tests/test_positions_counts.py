@@ -4,7 +4,7 @@ Partitions are added to a topic: no worker goes on with a user's records in two 
 
 from pathlib import Path
 
-from confluent_kafka.admin import NewPartitions
+from confluent_kafka.admin import NewPartitions  # type: ignore[attr-defined] # it is public
 
 from streams.kafka import admin
 from streams.kafka.local import LocalKafka

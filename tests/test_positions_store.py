@@ -1,18 +1,16 @@
 """
 A local store whose files are damaged is thrown away and restored; never read as if it were whole.
+
+That a worker heals itself so is tested in test_restore.py.
 """
 
-from collections.abc import Callable, Iterator
-from http import HTTPStatus
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from streams.errors import Halt
-from streams.kafka.local import LocalKafka
 from streams.state.store import BROKEN_MARK, Broken, Memory, Store
-from tests.restore_scene import Scene, counts
-from tests.worker_process import PARTITIONS, wait_for
 
 MEMORY = Memory(1024 * 1024)
 ROWS = 20_000
@@ -113,44 +111,3 @@ def test_a_store_in_use_is_not_damaged(path: Path) -> None:
 
     assert not isinstance(caught.value, Broken)
     store.close()
-
-
-@pytest.fixture
-def scene(kafka: LocalKafka, prefix: str, tmp_path: Path) -> Iterator[Scene]:
-    """Return a worker that has handled some records and was stopped."""
-    found = Scene(kafka, prefix, tmp_path)
-    found.play()
-    found.begin()
-    try:
-        yield found
-    finally:
-        found.worker.kill9()
-
-
-def test_a_worker_heals_its_stores(scene: Scene) -> None:
-    """
-    Each partition's store is damaged in another way; the worker ends up serving, nothing changes.
-
-    Damage that shows only when a row is read may end the process once, with the remedy.
-    """
-    with scene.stores() as stores:
-        for store in stores:
-            store._db.flush()
-    for number, damage in enumerate((flip, cut, lose, forget)):
-        damage(scene.store_path(number))
-
-    scene.worker.start()
-    wait_for(lambda: _ready(scene) or not scene.worker.running, scene.worker.log_tail())
-    if scene.worker.running:
-        scene.stop()
-    else:
-        assert "Start the worker again" in scene.said().splitlines()[-1]
-    after = scene.restart()
-
-    assert counts(scene.before) == counts(after)
-    assert PARTITIONS == scene.said().count("the local store is thrown away")
-    scene.stop()
-
-
-def _ready(scene: Scene) -> bool:
-    return scene.worker.get("/readyz").status == HTTPStatus.OK

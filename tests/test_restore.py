@@ -6,6 +6,7 @@ Whatever happens, the changelogs are the truth: the final outputs stay what they
 
 import shutil
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from streams.kafka.local import LocalKafka
 from streams.proof import INPUTS
 from streams.state.store import Reached, Store
 from tests.restore_scene import Scene, counts, eligible_user, epoch_of, standing
-from tests.worker_process import PARTITIONS
+from tests.test_positions_store import cut, flip, forget, lose
+from tests.worker_process import PARTITIONS, wait_for
 
 USERS_CHANGELOG = "objections-users-changelog"
 LONG_AGO_MS = 1_600_000_000_000
@@ -120,6 +122,34 @@ def test_a_store_that_may_miss_something_is_thrown_away(
 
     assert PARTITIONS == scene.said().count(THROWN_AWAY), scene.worker.log_tail()
     assert counts(scene.before) == counts(after)
+
+
+def test_a_worker_heals_its_stores(scene: Scene) -> None:
+    """
+    Each partition's store is damaged in another way; the worker ends up serving, nothing changes.
+
+    Damage that shows only when a row is read may end the process once, with the remedy.
+    """
+    with scene.stores() as stores:
+        for store in stores:
+            store._db.flush()
+    for number, damage in enumerate((flip, cut, lose, forget)):
+        damage(scene.store_path(number))
+
+    scene.worker.start()
+    wait_for(lambda: _ready(scene) or not scene.worker.running, scene.worker.log_tail())
+    if scene.worker.running:
+        scene.stop()
+    else:
+        assert "Start the worker again" in scene.said().splitlines()[-1]
+    after = scene.restart()
+
+    assert counts(scene.before) == counts(after)
+    assert PARTITIONS == scene.said().count(THROWN_AWAY)
+
+
+def _ready(scene: Scene) -> bool:
+    return scene.worker.get("/readyz").status == HTTPStatus.OK
 
 
 def test_a_cut_log_of_writes_is_an_earlier_state(scene: Scene) -> None:
