@@ -170,12 +170,15 @@ def test_everything_but_the_outputs_is_lost_and_a_rebuild_was_cut_off(scene: Sce
     """
     With neither changelogs nor offsets, outputs alone show that there was a state.
 
-    In one partition a rebuild had begun and written no more than its first row.
+    In one partition a rebuild had begun and written little more than its first row: that row alone
+    tells that there is more to be done.
     """
     scene.recreate(*CHANGELOGS)
     scene.forget_offsets()
     begun = rows.encode_number(Damage.USERS | Damage.ITEMS)
     _produce(scene, USERS_CHANGELOG, [(0, rows.REBUILD_KEY, begun)])
+    nothing = rows.position_key("content"), rows.encode_number(0)
+    _produce(scene, CONTENT_CHANGELOG, [(0, *nothing)])
 
     after = scene.restart()
 
