@@ -93,6 +93,20 @@ class Scene:
         group = self.settings.group
         self.admin().delete_consumer_groups([group])[group].result()
 
+    def recreate(self, *names: str) -> None:
+        """Let topics (by their names in the contract) be as if deleted and made again, empty."""
+        client = self.admin()
+        full_names = [self.settings.topic(name) for name in names]
+        for future in client.delete_topics(full_names).values():
+            future.result()
+
+        def gone() -> bool:
+            known = client.list_topics(timeout=5).topics
+            return not any(name in known for name in full_names)
+
+        wait_for(gone, f"{names} are gone")
+        apply_topics(self.kafka, self.prefix)
+
     def restart(self) -> Outputs:
         """
         Run the worker until nothing is left to do; return the outputs there are then.

@@ -75,13 +75,11 @@ class Answers:
     def add_fold(self, fold: Fold, inline_items: int) -> None:
         """Answer all that *fold* changed; fan-outs of more than *inline_items* become jobs."""
         for user_id, change in fold.users.items():
-            self._add_user(user_id, change)
-            if needs_fanout(change):
+            self._add_user(user_id, change, settled=user_id in fold.settled)
+            if needs_fanout(change) and user_id not in fold.settled:
                 self._fan_out(user_id, change, fold.items, inline_items)
         for user_id, origin in fold.answer_anew.items():
-            row = fold.users[user_id].after
-            era = Era(self._content_offset, row.decision)
-            self.jobs[user_id] = anew(era, origin.topic, origin.received_ms, origin.traceparent)
+            self._answer_anew(user_id, fold, origin, inline_items)
         for item_change in fold.items.values():
             self._add_item(item_change, fold.users[item_change.user_id].after)
 
@@ -103,21 +101,40 @@ class Answers:
         self.jobs[user_id] = then if len(found) == limit else next_phase(then)
         return len(found)
 
-    def _add_user(self, user_id: str, change: UserChange) -> None:
+    def _add_user(self, user_id: str, change: UserChange, *, settled: bool) -> None:
+        """Publish a decision and permissions that changed; of all products if *settled*."""
         row, origin = change.after, change.origin
         if change.publish:
             self._decisions.append(self._writer.eligibility(user_id, row, origin))
-        if change.before is not None and change.before.decision is row.decision:
+        if change.before is not None and change.before.decision is row.decision and not settled:
             return
         for index, product in enumerate(PRODUCTS):
             stood = change.before is not None and change.before.decision.reasons[index] == 0
             allowed = row.decision.reasons[index] == 0
-            if stood != allowed:
+            if stood != allowed or settled:
                 output = self._writer.training_user(
                     user_id, product, row.epoch, origin, allowed=allowed
                 )
                 (self._user_grants if allowed else self._user_purges).append(output)
                 self._count(origin, allowed=allowed)
+
+    def _answer_anew(self, user_id: str, fold: Fold, origin: Origin, inline_items: int) -> None:
+        """Answer all items of a user, however they stand."""
+        row = fold.users[user_id].after
+        job = anew(
+            Era(self._content_offset, row.decision),
+            origin.topic,
+            origin.received_ms,
+            origin.traceparent,
+            forget=row.user.deleted,
+        )
+        if user_id in fold.settled and self._known.jobs.get(user_id) is None:
+            # By the million after a lost state: few of them have so many items as to need a job.
+            found = list(islice(self._known.items_of(user_id), inline_items + 1))
+            if len(found) <= inline_items:
+                self._answer_inline(user_id, job, found, row, origin, fold.items)
+                return
+        self.jobs[user_id] = job
 
     def _fan_out(
         self,
@@ -184,7 +201,8 @@ class Answers:
         job = self.jobs.get(change.user_id) or self._known.jobs.get(change.user_id)
         if job is not None and item is not None and (marked := touched(job, item)) is not job:
             self.jobs[change.user_id] = marked
-        allowed = item is not None and self._allows(row.decision, item, row)
+        # What a seed's decision says of items is not known: they are answered when it is settled.
+        allowed = item is not None and not row.seeded and self._allows(row.decision, item, row)
         if item is None or not allowed:
             revision = 0 if item is None else item.revision
             self._purge(change.user_id, change.content_id, revision, row, change.origin)

@@ -18,7 +18,13 @@ from streams.core.item import NO_REVISION, UNKNOWN_ITEM, Item
 from streams.core.policy import Policy
 from streams.core.records import ContentRecord
 from streams.core.user import NOBODY, User
-from streams.core.verdict import Decision, decide, is_unreadable, without_grants
+from streams.core.verdict import (
+    Decision,
+    decide,
+    is_unreadable,
+    while_read_again,
+    without_grants,
+)
 
 
 class Cause(Struct, frozen=True, array_like=True, gc=False):
@@ -38,7 +44,12 @@ class Held(Struct, frozen=True, array_like=True, gc=False):
 
 
 class UserRow(Struct, frozen=True, array_like=True, gc=False):
-    """A user's facts and the decision that stands."""
+    """
+    A user's facts and the decision that stands.
+
+    seeded: the decision was taken from the outputs, as the state was lost; what came of the facts
+    is decided once they have been read again.
+    """
 
     user: User
     epoch: int
@@ -48,6 +59,7 @@ class UserRow(Struct, frozen=True, array_like=True, gc=False):
     decided_ms: int
     cause: Cause
     held: Held | None = None
+    seeded: bool = False
 
 
 class Origin(Struct, frozen=True, gc=False):
@@ -139,6 +151,7 @@ class Fold:
         self.users: dict[str, UserChange] = {}
         self.items: dict[tuple[str, str], ItemChange] = {}
         self.answer_anew: dict[str, Origin] = {}  # users whose items wait for the hold's end
+        self.settled: set[str] = set()  # users whose lost state is made good: publish all of it
         self._known = known
         self._policy = policy
         self._now_ms = now_ms
@@ -244,9 +257,13 @@ class Fold:
             user = row.user
         decision, next_change_ms = decide(user, self._policy, self._now_ms)
         held = None
-        if self._hold_grants and (least := without_grants(row.decision, decision)) != decision:
-            held = Held(origin.cause, origin.received_ms)
-            decision, next_change_ms = least, DUE_AT_ONCE_MS
+        if self._hold_grants:
+            least = without_grants(row.decision, decision)
+            if row.seeded:
+                least = while_read_again(row.decision, user, decision)
+            if row.seeded or least != decision:
+                held = Held(origin.cause, origin.received_ms)
+                decision, next_change_ms = least, DUE_AT_ONCE_MS
         if decision != row.decision:
             self._decide_anew(change, user, decision, next_change_ms, origin, held)
             return
@@ -259,7 +276,18 @@ class Fold:
             row.decided_ms,
             row.cause,
             held,
+            self._still_seeded(row),
         )
+
+    def _still_seeded(self, row: UserRow) -> bool:
+        return row.seeded and self._hold_grants
+
+    def _settle(self, user_id: str, change: UserChange, origin: Origin) -> None:
+        """Decide on a user of lost state by the facts read again; answer all of their items."""
+        change.publish = True
+        self.settled.add(user_id)
+        self.answer_anew[user_id] = origin
+        self._learn(change, NOBODY, origin)
 
     def _seen(self, user_id: str, origin: Origin) -> UserChange:
         """Return the change to a user, who from now on has been seen."""
@@ -269,6 +297,8 @@ class Fold:
         row = self._known.user(user_id)
         if row is not None:
             change = UserChange(row, row, origin)
+            if row.seeded and not self._hold_grants:
+                self._settle(user_id, change, origin)
         else:
             decision, next_change_ms = decide(NOBODY, self._policy, self._now_ms)
             version = self._policy.version
@@ -302,6 +332,7 @@ class Fold:
             self._now_ms,
             origin.cause,
             held,
+            self._still_seeded(row),
         )
         change.publish = True
 

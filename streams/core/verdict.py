@@ -22,6 +22,7 @@ from streams.core.reasons import (
 from streams.core.times import NEVER_MS, end_of_day_ms, of_age_ms
 from streams.core.user import (
     ADULT,
+    NO_LEVELS,
     UNDER_18,
     WITHDRAWN,
     Level,
@@ -117,6 +118,29 @@ def without_grants(stands: Decision, decision: Decision) -> Decision:
         max(stands.adult_from_ms, decision.adult_from_ms),
         stands.kinds & decision.kinds,
     )
+
+
+def while_read_again(stands: Decision, user: User, decision: Decision) -> Decision:
+    """
+    Return what holds while the facts of *user*, which were lost, are being read again.
+
+    That is what *stands*, and any restriction of *decision* that a fact gives: a fact that has
+    only not been met yet is no reason, or everybody's data would be purged and allowed again.
+    """
+    if user.deleted:
+        return decision
+    missing = 0
+    if user.levels == NO_LEVELS:
+        missing |= _AGE_UNKNOWN | _COUNTRY_NOT_COVERED
+    if not user.notices_ms:
+        missing |= _NOTICE_PENDING
+    first, second, third, fourth = (
+        old | (new & ~missing) for old, new in zip(stands.reasons, decision.reasons, strict=True)
+    )
+    adult_from_ms = stands.adult_from_ms
+    if adult_from_ms != LONG_AGO_MS:  # of a seed, whose items all count as allowed
+        adult_from_ms = max(adult_from_ms, decision.adult_from_ms)
+    return Decision((first, second, third, fourth), adult_from_ms, stands.kinds & decision.kinds)
 
 
 def item_reasons(item: Item, user: User, decision: Decision, dead_letter_prefix: str) -> int:

@@ -77,6 +77,12 @@ def position_key(topic: str) -> bytes:
     return POSITION + topic.encode()
 
 
+# Beside the positions: the damage that a rebuild has begun to make good, 0 once it has; and the
+# topic ids of the outputs.
+REBUILD_KEY: Final = position_key("rebuild")
+OUTPUTS_KEY: Final = position_key("outputs")
+
+
 def timer_key(due_ms: int, user_id: str) -> bytes:
     """Return the key of a timer: ordered by its instant."""
     return TIMER + _OFFSET.pack(max(due_ms, 0)) + user_id.encode()

@@ -8,6 +8,7 @@ from the changelog again.  One block cache and one write buffer budget serve all
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -15,6 +16,7 @@ from rocksdict import (
     AccessType,
     BlockBasedOptions,
     Cache,
+    DbClosedError,
     DBCompressionType,
     Options,
     Rdict,
@@ -35,6 +37,16 @@ _REACHED: Final = rows.META + b"reached/"
 _IDENTITY: Final = rows.META + b"identity/"
 _LAST_USED: Final = rows.META + b"last_used"
 
+BROKEN_MARK: Final = "BROKEN"  # a file in the folder: a read has found that its data are damaged
+# What RocksDB says where its files may be whole: no right, room or handle, or another has it.
+_OF_THE_MACHINE: Final = (
+    "/LOCK:",
+    "No space left",
+    "Permission denied",
+    "Read-only file system",
+    "Too many open files",
+)
+
 Row = tuple[bytes, bytes | None]  # key and value; None deletes
 
 
@@ -44,6 +56,10 @@ class Memory:
     def __init__(self, block_cache_bytes: int) -> None:
         self.cache = Cache(block_cache_bytes)
         self.write_buffers = WriteBufferManager(WRITE_BUFFERS_BYTES, allow_stall=False)
+
+
+class Broken(Halt):
+    """The store's files are not what was written to them: nothing in them can be relied on."""
 
 
 class Reached(NamedTuple):
@@ -57,18 +73,22 @@ class Store:
     """
     One partition's rows, ordered by key.
 
-    Raises `Halt` where the folder cannot be opened: another process has it, or it is broken.
+    Raises `Halt` where the folder cannot be opened, as another process has it, and `Broken` where
+    its files are damaged.  Damage found later leaves a mark, and the next opening raises `Broken`.
     """
 
     def __init__(self, path: Path, memory: Memory) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
+        if (path / BROKEN_MARK).exists():
+            raise Broken(f"{path}: the local store was found damaged when it was last in use")
         try:
             self._db = Rdict(
                 str(path), options=_options(memory), access_type=AccessType.read_write()
             )
         except Exception as error:  # rocksdict raises bare Exception
-            raise Halt(f"{path}: the local store cannot be opened: {error}") from error
+            kind = Broken if _is_damage(error) else Halt
+            raise kind(f"{path}: the local store cannot be opened: {error}") from error
 
     def close(self) -> None:
         """Give the folder up; the store cannot be used afterwards."""
@@ -77,16 +97,22 @@ class Store:
     def destroy(self) -> None:
         """Close the store and remove its folder."""
         self.close()
-        shutil.rmtree(self.path, ignore_errors=True)
+        remove(self.path)
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value of *key*."""
-        value: bytes | None = self._db.get(key)
+        try:
+            value: bytes | None = self._db.get(key)
+        except Exception as error:  # rocksdict raises bare Exception
+            raise self._failure(error) from error
         return value
 
     def get_many(self, keys: list[bytes]) -> list[bytes | None]:
         """Return the values of *keys*, in their order."""
-        values: list[bytes | None] = self._db.get(keys) or []  # type: ignore[arg-type]
+        try:
+            values: list[bytes | None] = self._db.get(keys) or []  # type: ignore[arg-type]
+        except Exception as error:
+            raise self._failure(error) from error
         return values
 
     def scan(self, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
@@ -94,10 +120,22 @@ class Store:
         options = ReadOptions()
         options.set_iterate_upper_bound(_successor(prefix))
         start = prefix + after
-        for key, value in self._db.items(from_key=start, read_opt=options):
-            assert isinstance(key, bytes)
+        key = start
+        for key, value in self._db.items(from_key=start, read_opt=options):  # type: ignore[assignment]
             if not after or key != start:
                 yield key, value
+        self._check_end(key, options)
+
+    def _check_end(self, key: bytes, options: ReadOptions) -> None:
+        """Raise where a scan ended behind *key* as nothing more can be read: it does not say so."""
+        again = self._db.iter(options)
+        again.seek(key)
+        if again.valid():
+            again.next()
+        try:
+            again.status()
+        except Exception as error:
+            raise self._failure(error) from error
 
     def write(self, batch: Iterable[Row], reached: Mapping[str, Reached]) -> None:
         """Apply *batch* and the changelog offsets it reaches (by topic), or nothing of it."""
@@ -111,7 +149,10 @@ class Store:
         for topic, at in reached.items():
             put(_REACHED + topic.encode(), rows.encode_number(at.offset))
             put(_IDENTITY + topic.encode(), at.topic_id.encode())
-        self._db.write(writes)
+        try:
+            self._db.write(writes)
+        except Exception as error:
+            raise self._failure(error) from error
 
     def reached(self, topic: str) -> Reached | None:
         """Return how far the store has come in changelog *topic*; None where it has not begun."""
@@ -130,6 +171,28 @@ class Store:
         """Note that the store is in use at *now_ms*."""
         self._db.put(_LAST_USED, rows.encode_number(now_ms))
 
+    def _failure(self, error: Exception) -> Exception:
+        """Return what to raise for *error*; damage is marked, so that the next opening knows."""
+        if isinstance(error, DbClosedError) or not _is_damage(error):
+            return error
+        with suppress(OSError):
+            (self.path / BROKEN_MARK).write_text(str(error))
+        return Broken(
+            f"{self.path}: the local store is damaged: {error}. Start the worker again: it throws "
+            "the store away and restores it from the changelogs; if it happens twice, see to the "
+            "disk"
+        )
+
+
+def remove(path: Path) -> None:
+    """Remove the folder of a store that is not open."""
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_damage(error: Exception) -> bool:
+    text = str(error)
+    return not any(words in text for words in _OF_THE_MACHINE)
+
 
 def _successor(prefix: bytes) -> bytes:
     """Return the least key greater than all that begin with *prefix*."""
@@ -140,6 +203,7 @@ def _successor(prefix: bytes) -> bytes:
 def _options(memory: Memory) -> Options:
     options = Options(raw_mode=True)
     options.create_if_missing(True)
+    options.set_paranoid_checks(True)  # RocksDB's default, on which we rely
     options.set_write_buffer_manager(memory.write_buffers)
     options.set_write_buffer_size(WRITE_BUFFER_BYTES)
     options.set_max_write_buffer_number(2)

@@ -77,7 +77,7 @@ class ObjectionWorker(Service):
         self._metrics = metrics
         self._memory = Memory(settings.block_cache_bytes)
         self._publisher = Publisher(settings, f"{settings.group}-{instance}")
-        self._fetch = Fetch(settings, self)
+        self._fetch = Fetch(settings, self, changelogs.partitions_n)
         self.status = WorkerStatus(settings, self._fetch, metrics, instance)
         self.cycle = Cycle(settings, self._publisher, self._fetch, metrics, self.status)
         self.status.partitions = self.cycle.partitions
@@ -198,6 +198,8 @@ class ObjectionWorker(Service):
             assigned.partitions,
             self._memory,
             self._changelogs,
+            self._policy,
+            assigned.group_metadata,
             lambda restored: self._pass(number, restored),
             self._pass_end,
         )
@@ -226,6 +228,7 @@ class ObjectionWorker(Service):
             self._settings.fanout_inline_items,
         )
         partition.positions_unsaid = restored.committed != restored.positions
+        partition.outputs_known(self._changelogs.output_ids)
         self.cycle.add_partition(partition)
         self._fetch.start_partition(
             Start(restored.number, restored.positions, restored.ends), assignment

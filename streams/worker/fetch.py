@@ -23,6 +23,7 @@ from streams.kafka.client_log import CLIENT_LOGGER
 from streams.settings import Settings
 from streams.worker.intake import Fetched
 from streams.worker.names import CONTENT, INPUTS, USER_TOPICS
+from streams.worker.partition_counts import check_assignment
 from streams.worker.rounds import Assigned, Listener, Place, Round, Start
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ UNFINISHED_ROUNDS_MAX: Final = 2
 LARGE_ROUND_RECORDS: Final = 300
 AGAIN_S: Final = 0.002  # between tries of a command that cannot be carried out yet
 LAG_EVERY_S: Final = 0.25
+METADATA_EVERY: Final = "topic.metadata.refresh.interval.ms"
+METADATA_MS: Final = 10_000  # how late partitions that somebody has added are noticed
 PAUSE_AFTER_S: Final = 1.0  # of waiting for room: then poll goes on with nothing being read
 
 
@@ -49,12 +52,13 @@ class NotYet(Exception):
 class Fetch(threading.Thread):
     """The consumer's thread.  All methods but `run` may be called from other threads."""
 
-    def __init__(self, settings: Settings, listener: Listener) -> None:
+    def __init__(self, settings: Settings, listener: Listener, partitions_n: int) -> None:
         super().__init__(name="fetch", daemon=True)
         self.idle_since_s = time.time()  # the last moment at which nothing was left to fetch
         self._assignment = 0
         self._generation = 0
         self._settings = settings
+        self._partitions_n = partitions_n
         self._listener = listener
         self._names = {settings.topic(name): name for name in INPUTS}
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -132,6 +136,7 @@ class Fetch(threading.Thread):
         settings = self._settings
         return settings.kafka(
             **{
+                METADATA_EVERY: dict(settings.kafka_options).get(METADATA_EVERY, METADATA_MS),
                 "group.id": settings.group,
                 "session.timeout.ms": settings.session_timeout_ms,
                 "heartbeat.interval.ms": max(settings.session_timeout_ms // 5, 100),
@@ -325,6 +330,7 @@ class Fetch(threading.Thread):
             self._room.notify_all()
 
     def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
+        check_assignment(self._settings, assigned, self._partitions_n)
         self._new_generation()
         self._assignment += 1
         # Any position will do, as long as the broker need not be asked: reading begins with a seek.

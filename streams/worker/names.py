@@ -11,7 +11,8 @@ USER_TOPICS: Final = (OBJECTIONS, ACCOUNT_AGES, NOTICES)  # folded before conten
 INPUTS: Final = (*USER_TOPICS, CONTENT)
 
 DEAD_LETTERS: Final = "dead-letters"
-OUTPUTS: Final = ("eligibility", "training-users", "training-content", DEAD_LETTERS)
+DECISIONS: Final = ("eligibility", "training-users", "training-content")
+OUTPUTS: Final = (*DECISIONS, DEAD_LETTERS)
 USERS_CHANGELOG: Final = "objections-users-changelog"
 CONTENT_CHANGELOG: Final = "objections-content-changelog"
 CHANGELOGS: Final = (USERS_CHANGELOG, CONTENT_CHANGELOG)

@@ -109,10 +109,16 @@ class Partition:
         self._inline_items = inline_items
         self._timers = Timers(self.view)
         self.positions_unsaid = False  # the group's offsets are others than our positions
+        self._outputs_row: list[Row] = []  # what is still to be noted of the outputs
 
     def release_at(self, positions: dict[str, int]) -> None:
         """End the hold on grants once all *positions* of user topics have been folded."""
         self._awaited = positions
+
+    def outputs_known(self, output_ids: str) -> None:
+        """Note in the state which topics the outputs are, with the next cycle, if it is new."""
+        if self.store.get(rows.OUTPUTS_KEY) is None:
+            self._outputs_row = [(rows.OUTPUTS_KEY, rows.encode_text(output_ids))]
 
     @property
     def holding(self) -> bool:
@@ -176,7 +182,7 @@ class Partition:
         return Folded(
             self,
             [*answers.outputs(), *dead_letters],
-            [*layer.users_rows(), *position_rows(moved)],
+            [*layer.users_rows(), *position_rows(moved), *self._outputs_row],
             [*layer.content_rows(), *position_rows(content_moved)],
             self._timer_rows(fold, due),
             self.positions,
@@ -191,6 +197,8 @@ class Partition:
     def persisted(self, folded: Folded) -> None:
         """Note that the rows of *folded*, the oldest of this partition, are in the store."""
         self.view.pop(folded.layer)
+        if self._outputs_row and self._outputs_row[0] in folded.users_rows:
+            self._outputs_row = []
         self._timers.persisted(folded.local_rows)
 
     def roll_back(self, positions: dict[str, int]) -> None:

@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
+from streams.core.policy import Policy
 from streams.core.times import NEVER_MS
 from streams.errors import Halt
 from streams.kafka.client_log import CLIENT_LOGGER
 from streams.settings import Settings
 from streams.state import rows
-from streams.state.store import Memory, Reached, Row, Store
+from streams.state.store import Broken, Memory, Reached, Row, Store, remove
 from streams.worker import takeover
+from streams.worker.damage import Damage, assess
 from streams.worker.names import CHANGELOGS, CONTENT_CHANGELOG, INPUTS, USERS_CHANGELOG
+from streams.worker.rebuild import Ownership, Rebuild
 from streams.worker.takeover import Cancelled, Takeover, begin_at
 
 if TYPE_CHECKING:
@@ -57,10 +60,17 @@ class Progress(NamedTuple):
 
 
 class Changelogs(NamedTuple):
-    """What identifies the changelogs: topic ids, and how long a deleted row is remembered."""
+    """
+    What identifies the changelogs: topic ids, and how long a deleted row is remembered.
+
+    output_ids: the ids of the outputs of decisions, as one text.
+    partitions_n: of every topic but `purge-acks`.
+    """
 
     topic_ids: dict[str, str]
     delete_retention_ms: int
+    output_ids: str
+    partitions_n: int
 
 
 class Restore(threading.Thread):
@@ -77,6 +87,8 @@ class Restore(threading.Thread):
         partitions: Iterable[int],
         memory: Memory,
         changelogs: Changelogs,
+        policy: Policy,
+        group_metadata: object,
         on_ready: Callable[[Restored], None],
         on_end: Callable[[Progress, BaseException | None], None],
     ) -> None:
@@ -87,7 +99,9 @@ class Restore(threading.Thread):
         self._changelogs = changelogs
         self._on_ready = on_ready
         self._on_end = on_end
+        self._policy = policy
         self._cancelled = threading.Event()
+        self._ownership = Ownership(group_metadata, self._cancelled)
         self._stores: dict[int, Store] = {}
         self._reached: dict[int, dict[str, Reached]] = {}
         self._rows = 0
@@ -118,14 +132,41 @@ class Restore(threading.Thread):
         try:
             found = takeover.ask(self._settings, consumer, self._partitions, self._cancelled)
             for number in self._partitions:
-                takeover.refuse_lost_state(self._settings, found, number)
                 self._open(number, found.log_ends[number])
-            self._read(consumer, USERS_CHANGELOG, found, lambda _: None)
-            self._read(
-                consumer, CONTENT_CHANGELOG, found, lambda number: self._hand_over(number, found)
-            )
+            damaged: dict[int, Damage] = {}
+
+            def check(number: int) -> None:
+                store, ids = self._stores[number], self._changelogs.output_ids
+                damage = assess(self._settings, store, found, number, ids)
+                if damage:
+                    damaged[number] = damage
+                else:
+                    self._hand_over(number, found)
+
+            self._read(consumer, USERS_CHANGELOG, found, self._partitions, lambda _: None)
+            self._read(consumer, CONTENT_CHANGELOG, found, self._partitions, check)
+            for number, damage in damaged.items():  # behind all others: it takes a while
+                self._rebuild(consumer, number, damage, found)
         finally:
             consumer.close()
+
+    def _rebuild(self, consumer: Consumer, number: int, damage: Damage, found: Takeover) -> None:
+        """Let the changelogs be made good, read what was written to them, and hand over."""
+        Rebuild(
+            self._settings,
+            self._ownership,
+            self._policy,
+            number,
+            self._stores[number],
+            found.committed[number],
+            found.log_ends[number],
+            self._changelogs.output_ids,
+        ).run(consumer, damage)
+        ends = takeover.log_ends(self._settings, consumer, [number], self._cancelled)
+        found = found._replace(log_ends={**found.log_ends, **ends})
+        for changelog in CHANGELOGS:
+            self._read(consumer, changelog, found, [number], lambda _: None)
+        self._hand_over(number, found)
 
     def _config(self) -> dict[str, Any]:
         return self._settings.kafka(
@@ -147,15 +188,22 @@ class Restore(threading.Thread):
         if self._cancelled.is_set():
             raise Cancelled
         path = self._settings.state_dir / self._settings.group / str(number)
-        store = Store(path, self._memory)
         now_ms = int(time.time() * 1000)
-        for topic in CHANGELOGS:
-            why = self._unfit(store, topic, log_ends[topic], now_ms)
-            if why is not None:
-                logger.warning("%s: the local store is thrown away: %s", path, why)
-                store.destroy()
-                store = Store(path, self._memory)
-                break
+        store: Store | None = None
+        why: str | None = None
+        try:
+            store = Store(path, self._memory)
+            reasons = (self._unfit(store, each, log_ends[each], now_ms) for each in CHANGELOGS)
+            why = next((reason for reason in reasons if reason is not None), None)
+        except Broken as error:
+            why = str(error)
+        if why is not None:
+            logger.warning("%s: the local store is thrown away: %s", path, why)
+            if store is not None:
+                store.close()
+            remove(path)
+            store = Store(path, self._memory)
+        assert store is not None
         if not store.last_used_ms():
             store.mark_used(now_ms)  # a new one: from now on it may miss the end of a row
         self._stores[number] = store
@@ -179,13 +227,18 @@ class Restore(threading.Thread):
         return None
 
     def _read(
-        self, consumer: Consumer, changelog: str, found: Takeover, on_done: Callable[[int], None]
+        self,
+        consumer: Consumer,
+        changelog: str,
+        found: Takeover,
+        partitions: list[int],
+        on_done: Callable[[int], None],
     ) -> None:
-        """Read *changelog* to its end in all partitions; tell of each as it is done."""
+        """Read *changelog* to its end in *partitions*; tell of each as it is done."""
         name = self._settings.topic(changelog)
         left: dict[int, int] = {}
         begin: list[TopicPartition] = []
-        for number in self._partitions:
+        for number in partitions:
             offset = self._reached[number][changelog].offset
             end = found.log_ends[number][changelog]
             if offset < end:

@@ -22,11 +22,11 @@ import topics
 from streams.core.policy import Policy
 from streams.errors import CheckFailed, CommandError, Unreachable, UsageProblem
 from streams.kafka import admin
-from streams.kafka.topics_compare import Cluster
+from streams.kafka.topics_compare import FIXED_COUNT, Cluster
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.worker.app import ObjectionWorker, make_app, read_instance
-from streams.worker.names import CHANGELOGS, INPUTS, OUTPUTS, USERS_CHANGELOG
+from streams.worker.names import CHANGELOGS, DECISIONS, INPUTS, OUTPUTS, USERS_CHANGELOG
 from streams.worker.restore import Changelogs
 
 logger = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ def check_topics(cluster: Cluster, settings: Settings) -> None:
     }
     if len(set(counts.values())) > 1:
         shown = ", ".join(f"{settings.topic(name)} {count}" for name, count in counts.items())
-        problems.append(f"partition counts differ: {shown}")
+        problems.append(f"partition counts differ: {shown}: {FIXED_COUNT}")
     for name, found in cluster.topics.items():
         if found.config.get("message.timestamp.type") != "LogAppendTime":
             problems.append(f"{settings.topic(name)}: message.timestamp.type is not LogAppendTime")
@@ -109,12 +109,15 @@ def check_topics(cluster: Cluster, settings: Settings) -> None:
 
 def identify(client: AdminClient, settings: Settings, cluster: Cluster) -> Changelogs:
     """Return what tells the changelogs from others that had their names before."""
-    names = {settings.topic(name): name for name in CHANGELOGS}
+    names = {settings.topic(name): name for name in (*CHANGELOGS, *DECISIONS)}
     found = client.describe_topics(TopicCollection(list(names)))
+    ids = {names[full]: str(future.result().topic_id) for full, future in found.items()}
     retention = cluster.topics[USERS_CHANGELOG].config["delete.retention.ms"]
     return Changelogs(
-        {names[full]: str(future.result().topic_id) for full, future in found.items()},
+        {name: ids[name] for name in CHANGELOGS},
         int(retention),
+        " ".join(ids[name] for name in DECISIONS),
+        cluster.topics[USERS_CHANGELOG].partitions,
     )
 
 

@@ -24,10 +24,8 @@ from streams.state import rows
 from streams.state.store import Store
 from streams.worker.names import (
     CHANGELOGS,
-    CONTENT,
-    CONTENT_CHANGELOG,
+    DECISIONS,
     INPUTS,
-    USERS_CHANGELOG,
 )
 
 logger = logging.getLogger(__name__)
@@ -47,7 +45,7 @@ class Takeover(NamedTuple):
     Positions, by partition and then by the topic's name in the contract.
 
     committed: the group's offsets, where it has them.
-    log_ends: of the changelogs, open transactions included.
+    log_ends: of the changelogs, open transactions included, and of the outputs of decisions.
     input_ends: grants wait until the user topics are read so far.
     """
 
@@ -63,23 +61,6 @@ def ask(
     asked = _Asked(settings, consumer, partitions, cancelled)
     committed = asked.committed()
     return Takeover(committed, asked.log_ends(), asked.input_ends())
-
-
-def refuse_lost_state(settings: Settings, found: Takeover, number: int) -> None:
-    """
-    Raise Halt where the group has read an input, but the changelog of what came of it is empty.
-
-    Decisions made anew from what the inputs still hold would have epochs that stores have seen,
-    and would not know what was allowed before: purges would be lost.
-    """
-    for topic, offset in found.committed[number].items():
-        changelog = CONTENT_CHANGELOG if topic == CONTENT else USERS_CHANGELOG
-        if offset and not found.log_ends[number][changelog]:
-            raise Halt(
-                f"{settings.topic(changelog)}/{number} is empty, but group {settings.group} has "
-                f"read {settings.topic(topic)}/{number} up to {offset}: the state is lost. Restore "
-                "that topic from a backup, or begin anew under another OBJECTIONS_TOPIC_PREFIX"
-            )
 
 
 def know(consumer: Consumer, name: str) -> None:
@@ -114,6 +95,13 @@ def begin_at(place: str, committed: int | None, end: int, store: Store, topic: s
     return min(committed, folded)
 
 
+def log_ends(
+    settings: Settings, consumer: Consumer, partitions: list[int], cancelled: threading.Event
+) -> dict[int, dict[str, int]]:
+    """Return the ends of the changelogs as they are now; waits as `ask` does."""
+    return _Asked(settings, consumer, partitions, cancelled).log_ends()
+
+
 class _Asked:
     def __init__(
         self,
@@ -146,7 +134,7 @@ class _Asked:
         return committed
 
     def log_ends(self) -> dict[int, dict[str, int]]:
-        names = {self._settings.topic(topic): topic for topic in CHANGELOGS}
+        names = {self._settings.topic(topic): topic for topic in (*CHANGELOGS, *DECISIONS)}
         wanted = {
             TopicPartition(name, number): OffsetSpec.latest()
             for number in self._partitions
