@@ -101,6 +101,13 @@ CLOCK_OVERDUE = Metric(
     "seconds",
     "How late the oldest timer is that is due and has not fired; 0 when none.",
 )
+POLICY_PENDING = Metric(
+    "objections_policy_pending_users",
+    "gauge",
+    ("partition",),
+    "users",
+    "Users still to be decided again by a new policy; no more than 20,000 are counted.",
+)
 RESTORED_ROWS = Metric(
     "objections_restored_rows_total",
     "counter",
@@ -118,7 +125,7 @@ RESTORE = Metric(
 
 METRICS: Final = (
     PROPAGATION, OLDEST_UNPROPAGATED, EVENTS, PUBLISHED, TRANSACTIONS, CONSUMER_LAG,
-    FANOUT_PENDING, CLOCK_OVERDUE, RESTORED_ROWS, RESTORE,
+    FANOUT_PENDING, CLOCK_OVERDUE, POLICY_PENDING, RESTORED_ROWS, RESTORE,
 )  # fmt: skip
 
 
@@ -129,6 +136,7 @@ class Gauges(Protocol):
     def lag(self) -> Mapping[tuple[str, int], int]: ...
     def fanout_pending(self) -> Mapping[int, int]: ...
     def clock_overdue(self) -> Mapping[int, float]: ...
+    def policy_pending(self) -> Mapping[int, int]: ...
 
 
 class Metrics(Collector):
@@ -241,6 +249,7 @@ class Metrics(Collector):
             found[CONSUMER_LAG] = _by_place(self._source.lag())
             found[FANOUT_PENDING] = _by_partition(self._source.fanout_pending())
             found[CLOCK_OVERDUE] = _by_partition(self._source.clock_overdue())
+            found[POLICY_PENDING] = _by_partition(self._source.policy_pending())
         return found
 
     def _histogram(self, metric: Metric) -> HistogramMetricFamily:

@@ -38,6 +38,9 @@ class Measured:
     def clock_overdue(self) -> Mapping[int, float]:
         return self.overdue
 
+    def policy_pending(self) -> dict[int, int]:
+        return {0: 0}
+
 
 def scrape(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     """Return the value of each series, by its name and labels, as Prometheus reads it."""

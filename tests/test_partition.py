@@ -52,7 +52,7 @@ class Desk:
 
     def __init__(self, store: Store) -> None:
         self.partition = Partition(
-            0, store, {}, dict.fromkeys(INPUTS, 0), Policy(), "/test", CONTENT, INLINE_ITEMS
+            0, store, {}, dict.fromkeys(INPUTS, 0), Policy(), "/test", CONTENT, INLINE_ITEMS, NOW_MS
         )
         self.ends = dict.fromkeys(INPUTS, 0)
 

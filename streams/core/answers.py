@@ -7,7 +7,7 @@ Source: contract.md, "Output records"; design.md, "Fan-out".
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Protocol
+from typing import Final, Protocol
 
 from streams.core.fanout import (
     Answer,
@@ -25,6 +25,8 @@ from streams.core.item import Item
 from streams.core.outputs import REVISION_MAX, Output, Writer
 from streams.core.reasons import PRODUCTS
 from streams.core.verdict import Decision, item_reasons
+
+INLINE_BY_TIME: Final = 8  # items of a user that time or the policy has changed, in one cycle
 
 
 class KnownItems(Protocol):
@@ -156,6 +158,8 @@ class Answers:
             forget=row.user.deleted,
         )
         if running is None:
+            if origin.topic in CAUSED_BY_TIME:  # then many users change in one cycle
+                inline_items = min(inline_items, INLINE_BY_TIME)
             found = list(islice(self._known.items_of(user_id), inline_items + 1))
             if len(found) <= inline_items:
                 self._answer_inline(user_id, job, found, row, origin, changed)

@@ -10,6 +10,7 @@ Source: contract.md, "Decisions" and "Output records".
 from typing import Final, Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from streams.core import item as items
 from streams.core import user as users
@@ -123,7 +124,8 @@ class Known(Protocol):
         """Return the content_id of the unreadable `content` record at *offset*."""
 
 
-DUE_AT_ONCE_MS: Final = 0
+DUE_AT_ONCE_MS: Final = 0  # once a hold has ended
+DUE_BY_POLICY_MS: Final = 1  # once everybody is decided by a new policy
 CLOCK: Final = "clock"  # the cause's topic for time passing
 POLICY: Final = "policy"  # and for a changed policy
 CAUSED_BY_TIME: Final = frozenset({CLOCK, POLICY})
@@ -137,6 +139,7 @@ class Fold:
     dead_letter_prefix: "topic/partition/" of this partition of `content`.
     hold_grants: while what could restrict is not read to its end, nothing more is allowed than
     before; users it concerns are due at once when the hold ends.
+    policy_since_ms: since when *policy* has been due, for users last decided by an older one.
     """
 
     def __init__(
@@ -147,6 +150,7 @@ class Fold:
         dead_letter_prefix: str,
         *,
         hold_grants: bool = False,
+        policy_since_ms: int | None = None,
     ) -> None:
         self.users: dict[str, UserChange] = {}
         self.items: dict[tuple[str, str], ItemChange] = {}
@@ -157,6 +161,13 @@ class Fold:
         self._now_ms = now_ms
         self._prefix = dead_letter_prefix
         self._hold_grants = hold_grants
+        since_ms = now_ms if policy_since_ms is None else policy_since_ms
+        number = int(dead_letter_prefix.rstrip("/").rpartition("/")[2] or NO_OFFSET)
+        self._new_policy = Origin(POLICY, number, NO_OFFSET, since_ms)
+
+    def decide_again(self, user_id: str) -> None:
+        """Decide on a user by the policy of now, if another was the last to."""
+        self._seen(user_id, self._new_policy)
 
     def user_record(self, event: UserFacts, origin: Origin) -> bool:
         """Fold a good record about a user; return whether it told anything new."""
@@ -178,7 +189,7 @@ class Fold:
         """Fold the passing of *due_ms*, when a decision was to change or a hold has ended."""
         row = self._known.user(user_id)
         held = None if row is None else row.held
-        if held is not None and due_ms == DUE_AT_ONCE_MS:
+        if held is not None and due_ms in (DUE_AT_ONCE_MS, DUE_BY_POLICY_MS):
             cause = held.cause
             origin = Origin(cause.topic, cause.partition, cause.offset, held.received_ms, cause.id)
         else:
@@ -252,7 +263,7 @@ class Fold:
         row = change.after
         user = users.merge(row.user, facts)
         if user == row.user:
-            if row.policy_version == self._policy.version and self._now_ms < row.next_change_ms:
+            if self._now_ms < row.next_change_ms or _waits_for_policy(row, origin):
                 return
             user = row.user
         decision, next_change_ms = decide(user, self._policy, self._now_ms)
@@ -279,6 +290,21 @@ class Fold:
             self._still_seeded(row),
         )
 
+    def _follow_policy(self, change: UserChange) -> None:
+        """Decide by a new policy: restrictions at once, grants once everybody has been decided."""
+        row, origin = change.after, self._new_policy
+        decision, next_change_ms = decide(row.user, self._policy, self._now_ms)
+        held = None
+        if (least := without_grants(row.decision, decision)) != decision:
+            held = Held(origin.cause, origin.received_ms)
+            decision, next_change_ms = least, DUE_BY_POLICY_MS
+        if decision != row.decision:
+            self._decide_anew(change, row.user, decision, next_change_ms, origin, held)
+            return
+        change.after = replace(
+            row, next_change_ms=next_change_ms, policy_version=self._policy.version, held=held
+        )
+
     def _still_seeded(self, row: UserRow) -> bool:
         return row.seeded and self._hold_grants
 
@@ -299,6 +325,8 @@ class Fold:
             change = UserChange(row, row, origin)
             if row.seeded and not self._hold_grants:
                 self._settle(user_id, change, origin)
+            elif row.policy_version != self._policy.version:
+                self._follow_policy(change)
         else:
             decision, next_change_ms = decide(NOBODY, self._policy, self._now_ms)
             version = self._policy.version
@@ -378,3 +406,8 @@ class Fold:
             if owner == user_id and change.after and offset in change.after.dead_letters:
                 return content_id
         return self._known.item_of_dead_letter(user_id, offset)
+
+
+def _waits_for_policy(row: UserRow, origin: Origin) -> bool:
+    """Whether only the end of the walk after a new policy may change the decision in *row*."""
+    return row.next_change_ms == DUE_BY_POLICY_MS and origin.topic != POLICY

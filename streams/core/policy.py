@@ -5,6 +5,7 @@ The defaults are the contract's and stand as version 1.
 """
 
 from functools import lru_cache
+from hashlib import sha256
 from typing import Final
 
 import msgspec
@@ -48,6 +49,9 @@ EEA: Final = EU | {"IS", "LI", "NO"}
 COVERABLE_KINDS: Final = tuple(kind for kind in KINDS if KIND_INDEX[kind] != PRIVATE_MESSAGE)
 
 
+DIGEST_LENGTH: Final = 16
+
+
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """One policy; `notices_from_ms` None lets every notice count."""
 
@@ -58,6 +62,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     countries: frozenset[str] = EEA
     products: frozenset[str] = frozenset(PRODUCTS)
     kinds: frozenset[str] = frozenset(COVERABLE_KINDS)
+
+    @property
+    def digest(self) -> str:
+        """What tells policies of one version apart: equal where they decide alike."""
+        return _digest(self)
 
     @property
     def notice_window_ms(self) -> int:
@@ -73,6 +82,19 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     def products_mask(self) -> int:
         """The products covered, a bit each."""
         return _products_mask(self.products)
+
+
+@lru_cache(maxsize=16)
+def _digest(policy: Policy) -> str:
+    said = (
+        policy.adult_age,
+        policy.notice_window_days,
+        policy.notices_from_ms,
+        sorted(policy.countries),
+        sorted(policy.products),
+        sorted(policy.kinds),
+    )
+    return sha256(msgspec.json.encode(said)).hexdigest()[:DIGEST_LENGTH]
 
 
 @lru_cache(maxsize=16)

@@ -217,16 +217,22 @@ class ObjectionWorker(Service):
         if assignment != self._assignment:
             restored.store.close()
             return
-        partition = Partition(
-            restored.number,
-            restored.store,
-            restored.reached,
-            restored.positions,
-            self._policy,
-            f"/objection-streams/{self._settings.group}",
-            self._settings.topic("content"),
-            self._settings.fanout_inline_items,
-        )
+        try:
+            partition = Partition(
+                restored.number,
+                restored.store,
+                restored.reached,
+                restored.positions,
+                self._policy,
+                f"/objection-streams/{self._settings.group}",
+                self._settings.topic("content"),
+                self._settings.fanout_inline_items,
+                self.cycle.now_ms(),
+            )
+        except Exception as error:  # noqa: BLE001  (told to whoever runs the worker)
+            restored.store.close()
+            self.fail(error)
+            return
         partition.positions_unsaid = restored.committed != restored.positions
         partition.outputs_known(self._changelogs.output_ids)
         self.cycle.add_partition(partition)

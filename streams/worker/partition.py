@@ -24,11 +24,14 @@ from streams.state.store import Reached, Row, Store
 from streams.state.view import View
 from streams.worker.intake import Entry, Intake
 from streams.worker.names import ACCOUNT_AGES, CONTENT, INPUTS, OBJECTIONS
-from streams.worker.timers import Timers
+from streams.worker.sweep import Sweep
+from streams.worker.timers import Timer, Timers
 
 CONTENT_END: Final = f"{CONTENT}/end"  # among the positions: the highest there ever was
 PENDING_COUNTED_MAX: Final = 20_000  # items of a fan-out counted for a metric
-JOBS_PER_CYCLE: Final = 4  # fan-outs that share a cycle's slice
+JOBS_SHARING: Final = 4  # large fan-outs that share a cycle's slice
+JOBS_PER_CYCLE: Final = 64  # all of them, where most are small
+SWEPT_SHARE: Final = 4  # users a new policy decides in a cycle: a part of a fan-out's slice
 JOBS_MAX: Final = 1_000  # fan-outs beside which no timer fires: they are kept in memory
 
 
@@ -93,6 +96,7 @@ class Partition:
         source: str,
         content_topic: str,
         inline_items: int,
+        now_ms: int,
     ) -> None:
         self.number = number
         self.store = store
@@ -108,6 +112,7 @@ class Partition:
         self._prefix = f"{content_topic}/{number}/"
         self._inline_items = inline_items
         self._timers = Timers(self.view)
+        self.sweep = Sweep(store, policy, now_ms, f"partition {number}")
         self.positions_unsaid = False  # the group's offsets are others than our positions
         self._outputs_row: list[Row] = []  # what is still to be noted of the outputs
 
@@ -135,6 +140,8 @@ class Partition:
         """
         if self.positions_unsaid or self._ready_jobs(grants):
             return True
+        if self.sweep.under_way and self._may_fire():
+            return True
         return self._may_fire() and self._timers.can_fire(now_ms, grants)
 
     def pending_items(self) -> int:
@@ -157,9 +164,22 @@ class Partition:
         self._check_seamless(intakes)
         intakes.sort(key=_objections_first)
         holding = self.holding
-        fold = Fold(self.view, self._policy, now_ms, self._prefix, hold_grants=holding)
-        due = self._timers.take(now_ms, grants) if self._may_fire() else []
-        self._fetch_ahead(intakes, due)
+        fold = Fold(
+            self.view,
+            self._policy,
+            now_ms,
+            self._prefix,
+            hold_grants=holding,
+            policy_since_ms=self.sweep.since_ms,
+        )
+        due: list[Timer] = []
+        swept: list[str] = []
+        if self._may_fire():
+            due = self._timers.take(now_ms, grants, sweeping=self.sweep.under_way)
+            swept = self.sweep.take(max(slice_items // SWEPT_SHARE, 1))
+        self._fetch_ahead(intakes, [*swept, *(user_id for _, user_id in due)])
+        for user_id in swept:
+            fold.decide_again(user_id)
         for due_ms, user_id in due:
             fold.time_passed(user_id, due_ms, self.number)
         handled = [self._fold_intake(fold, intake) for intake in intakes]
@@ -182,7 +202,7 @@ class Partition:
         return Folded(
             self,
             [*answers.outputs(), *dead_letters],
-            [*layer.users_rows(), *position_rows(moved), *self._outputs_row],
+            [*layer.users_rows(), *position_rows(moved), *self._notes(fold)],
             [*layer.content_rows(), *position_rows(content_moved)],
             self._timer_rows(fold, due),
             self.positions,
@@ -194,9 +214,15 @@ class Partition:
             answers.grants_by_time,
         )
 
+    def _notes(self, fold: Fold) -> list[Row]:
+        """Return what else the state has to say of itself, with the decisions it is true of."""
+        notes = self.sweep.notes()
+        return [*self._outputs_row, *notes] if fold.users or notes else []
+
     def persisted(self, folded: Folded) -> None:
         """Note that the rows of *folded*, the oldest of this partition, are in the store."""
         self.view.pop(folded.layer)
+        self.sweep.persisted()
         if self._outputs_row and self._outputs_row[0] in folded.users_rows:
             self._outputs_row = []
         self._timers.persisted(folded.local_rows)
@@ -205,6 +231,7 @@ class Partition:
         """Forget all that is not persisted; the inputs are read again from *positions*."""
         self.view.drop()
         self._timers.roll_back()
+        self.sweep.reload()
         self.positions = positions
         self.positions_unsaid = True
 
@@ -219,8 +246,8 @@ class Partition:
                 )
             positions[intake.topic] = intake.next_offset
 
-    def _fetch_ahead(self, intakes: list[Intake], due: list[tuple[int, str]]) -> None:
-        users = {user_id for _, user_id in due}
+    def _fetch_ahead(self, intakes: list[Intake], user_ids: list[str]) -> None:
+        users = set(user_ids)
         items: set[tuple[str, str]] = set()
         for intake in intakes:
             for entry in intake.entries:
@@ -267,16 +294,19 @@ class Partition:
         grants -= answers.grants_by_time
         ready = self._ready_jobs(grants)
         ready.sort(key=lambda user_id: self.view.jobs[user_id].phase)
-        turn = ready[:JOBS_PER_CYCLE]
+        share = max(slice_items // min(len(ready) or 1, JOBS_SHARING), 1)
         fanned: list[Fanned] = []
-        for user_id in turn:
+        for user_id in ready[:JOBS_PER_CYCLE]:
             job, row = self.view.jobs[user_id], self.view.user(user_id)
             assert row is not None
             answered = [content_id for owner, content_id in fold.items if owner == user_id]
-            limit = max(slice_items // len(turn), 1)
+            limit = share
             if _is_rationed(job):
-                limit = min(limit, max(grants // len(turn), 1))
-            answers.work_off(user_id, job, row, limit, answered)
+                limit = min(limit, max(grants, 1))
+            looked_at = answers.work_off(user_id, job, row, limit, answered)
+            slice_items -= looked_at
+            if _is_rationed(job):
+                grants -= looked_at
             then = answers.jobs[user_id]
             layer.jobs[user_id] = then
             del self.view.jobs[user_id]  # to the end of the queue
@@ -284,6 +314,8 @@ class Partition:
                 self.view.jobs[user_id] = then
             else:
                 fanned.append(Fanned(job.topic, job.received_ms))
+            if slice_items <= 0:
+                break
         _forget(layer, answers)
         return fanned
 

@@ -24,6 +24,7 @@ from streams.errors import CheckFailed, CommandError, Unreachable, UsageProblem
 from streams.kafka import admin
 from streams.kafka.topics_compare import FIXED_COUNT, Cluster
 from streams.metrics import Metrics
+from streams.policy_file import read_policy
 from streams.settings import Settings
 from streams.worker.app import ObjectionWorker, make_app, read_instance
 from streams.worker.names import CHANGELOGS, DECISIONS, INPUTS, OUTPUTS, USERS_CHANGELOG
@@ -31,6 +32,7 @@ from streams.worker.restore import Changelogs
 
 logger = logging.getLogger(__name__)
 
+ADULT_AGE: Final = Policy().adult_age
 FIRST_ANSWER_S: Final = 1.5  # who waits at a terminal wants to hear soon that there is no Kafka
 FIRST_PAUSE_S: Final = 0.5
 LAST_PAUSE_S: Final = 15.0
@@ -42,21 +44,17 @@ def run_worker(settings: Settings) -> None:
 
     Raises CommandError (exit statuses 1 to 3) or Halt, with the reason.
     """
-    if settings.policy is not None:
-        raise UsageProblem(
-            f"OBJECTIONS_POLICY is '{settings.policy}', but this version decides by the built-in "
-            "policy (version 1) alone; unset it"
-        )
+    policy = Policy() if settings.policy is None else read_policy(settings.policy)
     signal.signal(signal.SIGTERM, _interrupt)
     with _own(settings.state_dir):
-        _announce(settings)
+        _announce(settings, policy)
         try:
-            _run(settings)
+            _run(settings, policy)
         except KeyboardInterrupt:
             logger.info("stopped before anything was begun")
 
 
-def _run(settings: Settings) -> None:
+def _run(settings: Settings, policy: Policy) -> None:
     client = admin.connect(settings)
     cluster = wait_for_kafka(client, settings)
     check_topics(cluster, settings)
@@ -64,7 +62,7 @@ def _run(settings: Settings) -> None:
     instance = read_instance(settings.state_dir)
     _spare_the_collector()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, changelogs, instance))
+        runner.run(_serve(settings, policy, changelogs, instance))
 
 
 def wait_for_kafka(client: AdminClient, settings: Settings) -> Cluster:
@@ -128,7 +126,7 @@ def _spare_the_collector() -> None:
     gc.set_threshold(100_000, 50, 100)
 
 
-async def _serve(settings: Settings, changelogs: Changelogs, instance: str) -> None:
+async def _serve(settings: Settings, policy: Policy, changelogs: Changelogs, instance: str) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -136,7 +134,7 @@ async def _serve(settings: Settings, changelogs: Changelogs, instance: str) -> N
     metrics = Metrics(
         [settings.topic(name) for name in INPUTS], [settings.topic(name) for name in OUTPUTS]
     )
-    worker = ObjectionWorker(app, settings, Policy(), changelogs, metrics, instance)
+    worker = ObjectionWorker(app, settings, policy, changelogs, metrics, instance)
     app.finalize()
     await worker.start()
     faust_started = asyncio.ensure_future(app.start())  # done at the first assignment
@@ -189,7 +187,7 @@ def _record_partitions(settings: Settings, count: int) -> None:
     path.write_text(str(count))
 
 
-def _announce(settings: Settings) -> None:
+def _announce(settings: Settings, policy: Policy) -> None:
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.INFO,
@@ -203,6 +201,9 @@ def _announce(settings: Settings) -> None:
         settings.state_dir,
         settings.bootstrap,
     )
+    logger.info("policy %d, %s", policy.version, settings.policy or "as built in")
+    if policy.adult_age < ADULT_AGE:
+        logger.warning("THE POLICY COUNTS PEOPLE AS ADULTS FROM %d YEARS ON", policy.adult_age)
     if settings.kafka_options:
         logger.info("Kafka options: %s", settings.shown_kafka_options())
     if settings.stores:

@@ -164,6 +164,13 @@ class WorkerStatus:
             for number, partition in list(self.partitions.items())
         }
 
+    def policy_pending(self) -> Mapping[int, int]:
+        """Return the users still to be decided again by a new policy, by partition."""
+        return {
+            number: partition.sweep.pending_users()
+            for number, partition in list(self.partitions.items())
+        }
+
     def _age(
         self,
         place: Place,

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from streams.core.fold import DUE_AT_ONCE_MS
+from streams.core.fold import DUE_AT_ONCE_MS, DUE_BY_POLICY_MS
 from streams.core.reasons import PRODUCTS
 from streams.core.times import NEVER_MS
 from streams.state import rows
@@ -69,11 +69,15 @@ class Timers:
         due_ms = self.next_due_ms()
         return due_ms == DUE_AT_ONCE_MS or (due_ms <= now_ms and grants > 0)
 
-    def take(self, now_ms: int, grants: int) -> list[Timer]:
-        """Return timers that fire now, the oldest first; their users get at most *grants*."""
+    def take(self, now_ms: int, grants: int, *, sweeping: bool = False) -> list[Timer]:
+        """
+        Return timers that fire now, the oldest first; their users get at most *grants*.
+
+        sweeping: what a new policy allows has to wait, as not everybody is decided by it yet.
+        """
         if not self.can_fire(now_ms, grants):
             return []
-        found = self._view.due(now_ms, TIMERS_PER_CYCLE + len(self._fired))
+        found = self._due(now_ms, TIMERS_PER_CYCLE + len(self._fired), sweeping=sweeping)
         due = [timer for timer in found if timer not in self._fired][:TIMERS_PER_CYCLE]
         held = sum(1 for due_ms, _ in due if due_ms == DUE_AT_ONCE_MS)
         # Items come on top, and are paid for by waiting; but one at least, or none ever would.
@@ -82,6 +86,12 @@ class Timers:
         self._fired.update(due)
         self._next_due_ms = None
         return due
+
+    def _due(self, now_ms: int, limit: int, *, sweeping: bool) -> list[Timer]:
+        if not sweeping:
+            return self._view.due(now_ms, limit)
+        held = self._view.due(DUE_AT_ONCE_MS, limit)
+        return held + self._view.due(now_ms, limit - len(held), after_ms=DUE_BY_POLICY_MS)
 
     def persisted(self, local_rows: list[Row]) -> None:
         """Note that the store holds *local_rows*: timers set, and (None) those that fired."""
@@ -99,5 +109,5 @@ class Timers:
 
     def overdue_ms(self, now_ms: int) -> int:
         """Return by how much the oldest timer of the clock is late; 0 when none is."""
-        due = self._view.due(now_ms, 1, after_ms=DUE_AT_ONCE_MS)
+        due = self._view.due(now_ms, 1, after_ms=DUE_BY_POLICY_MS)
         return max(now_ms - due[0][0], 0) if due else 0
