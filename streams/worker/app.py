@@ -217,7 +217,22 @@ class ObjectionWorker(Service):
         if assignment != self._assignment:
             restored.store.close()
             return
-        partition = Partition(
+        try:
+            partition = self._partition(restored)
+        except Halt as error:  # the loop would log it, and the partition stay unserved
+            restored.store.close()
+            self.fail(Halt(f"{restored.store.path}: {error}"))
+            return
+        partition.positions_unsaid = restored.committed != restored.positions
+        partition.outputs_known(self._changelogs.output_ids)
+        self.cycle.add_partition(partition)
+        self._fetch.start_partition(
+            Start(restored.number, restored.positions, restored.ends), assignment
+        )
+        self.status.restored(restored.number)
+
+    def _partition(self, restored: Restored) -> Partition:
+        return Partition(
             restored.number,
             restored.store,
             restored.reached,
@@ -227,13 +242,6 @@ class ObjectionWorker(Service):
             self._settings.topic("content"),
             self._settings.fanout_inline_items,
         )
-        partition.positions_unsaid = restored.committed != restored.positions
-        partition.outputs_known(self._changelogs.output_ids)
-        self.cycle.add_partition(partition)
-        self._fetch.start_partition(
-            Start(restored.number, restored.positions, restored.ends), assignment
-        )
-        self.status.restored(restored.number)
 
     def _restore_ended(self, progress: Progress, error: BaseException | None) -> None:
         if error is not None:
