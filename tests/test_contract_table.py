@@ -1,6 +1,7 @@
 """The table of the contract's sentences names tests that exist."""
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.contract_table import as_markdown, sentences
@@ -9,13 +10,20 @@ FOLDER = Path(__file__).parent
 
 
 def names_of_tests() -> set[str]:
-    """Return the ids of all tests, read from the source alone."""
+    """Return the ids of all tests as pytest takes them, read from the source alone."""
     return {
-        f"tests/{path.name}::{node.name}"
+        f"tests/{path.name}::{name}"
         for path in FOLDER.glob("test_*.py")
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+        for name in _tests_in(ast.parse(path.read_text("utf-8")).body)
     }
+
+
+def _tests_in(body: list[ast.stmt]) -> Iterator[str]:
+    for node in body:
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            yield node.name
+        elif isinstance(node, ast.ClassDef):
+            yield from (f"{node.name}::{name}" for name in _tests_in(node.body))
 
 
 def test_every_sentence_has_a_test_or_a_reason() -> None:
