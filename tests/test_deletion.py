@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+from confluent_kafka.admin import (  # type: ignore[attr-defined] # they are public
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
 
 from streams import proof
 from streams.core.outputs import REVISION_MAX
