@@ -69,8 +69,9 @@ class TestRevisions:
         early = content(revision=0, created_at="2010-01-01T00:00:00Z")
         late = content(revision=9)
 
-        assert ms("2010-01-01T00:00:00Z") == item_of(late, early).created_ms
-        assert 9 == item_of(late, early).revision
+        for item in (item_of(late, early), item_of(early, late)):
+            assert ms("2010-01-01T00:00:00Z") == item.created_ms
+            assert 9 == item.revision
 
     def test_created_at_is_not_later_than_its_record(self) -> None:
         """“A time later than the record's broker time stamp counts as that time stamp.”"""

@@ -19,7 +19,18 @@ from streams.core.verdict import Decision
 from streams.errors import Halt
 from streams.state import rows
 
-NEWER = bytes([rows.VERSION + 1])
+NEWER = bytes([max(rows.VERSIONS.values()) + 1])
+
+# As a worker wrote them that did not know of holds, seeds, phases and cursors.
+USER_OF_VERSION_1 = (
+    "010000000000000008979681a26f31cd010f93c0c0c0910591a5742f302f3191a5742f302f32c203"
+    "939401020304060708010994a174000aa26f31"
+)
+JOB_OF_VERSION_1 = "01959192049394010203040607909100a1740b"
+ITEM_OF_VERSION_1 = (
+    "010000000000000001000000000000000c000000000000000d020301010000000200000000000000"
+    "0e000000000000000f7b7d"
+)
 
 # Every id that a record may carry: any text of UTF-8 with up to 256 bytes, NUL included.
 ids = st.text(min_size=1, max_size=64).filter(lambda text: _utf8(text) is not None)
@@ -126,25 +137,49 @@ def test_numbers_and_texts_come_back_as_they_were(number: int, text: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "decode",
+    "decode,highest",
     [
-        rows.decode_user,
-        rows.decode_job,
-        rows.decode_item,
-        rows.decode_number,
-        rows.decode_text,
-        rows.next_change_ms,
+        (rows.decode_user, rows.USER_VERSION),
+        (rows.next_change_ms, rows.USER_VERSION),
+        (rows.decode_job, rows.JOB_VERSION),
+        (rows.decode_item, rows.ITEM_VERSION),
+        (rows.decode_number, rows.PLAIN_VERSION),
+        (rows.decode_text, rows.PLAIN_VERSION),
     ],
 )
-@pytest.mark.parametrize("data", [NEWER + bytes(64), b""])
+@pytest.mark.parametrize("data", [NEWER + bytes(64), bytes(64), b""])
 def test_a_newer_version_is_refused_with_the_reason(
-    decode: Callable[[bytes], object], data: bytes
+    decode: Callable[[bytes], object], highest: int, data: bytes
 ) -> None:
-    """A row of another version is never guessed at: the error names both versions."""
-    found = "none" if not data else str(rows.VERSION + 1)
+    """A row of another version is never guessed at: the error names both, and the remedy."""
+    found = data[0] if any(data) else "none"
+    told = f"version {found}, this program reads versions up to {highest}: .* run that version"
 
-    with pytest.raises(Halt, match=f"version {found}, this program reads version {rows.VERSION}"):
+    with pytest.raises(rows.NewerRow, match=told):
         decode(data)
+
+
+@pytest.mark.parametrize("kind", [rows.USER, rows.JOB, rows.ITEM, rows.DEAD_LETTER, rows.POSITION])
+def test_a_newer_row_is_known_by_its_key_alone(kind: bytes) -> None:
+    """A restore refuses a newer row of any kind before it is in the store."""
+    rows.check(kind + b"x", bytes([rows.VERSIONS[kind]]))
+
+    with pytest.raises(Halt, match="a newer worker has written it"):
+        rows.check(kind + b"x", bytes([rows.VERSIONS[kind] + 1]))
+
+
+def test_rows_as_versions_before_wrote_them_are_read() -> None:
+    """
+    What a version before wrote is read for ever: fields it did not know have their defaults.
+    """
+    user = User({"o1": 271}, (None, None, None), (5,), ("t/0/1",), ("t/0/2",))
+    row = UserRow(user, 3, Decision((1, 2, 3, 4), 6, 7), 8, 1, 9, Cause("t", 0, 10, "o1"))
+    job = Job((Era(4, row.decision),), (), (0,), "t", 11)
+    item = Item(1, 2, b"{}", 3, 1, 12, True, False, 13, (14, 15))
+
+    assert row == rows.decode_user(bytes.fromhex(USER_OF_VERSION_1))
+    assert job == rows.decode_job(bytes.fromhex(JOB_OF_VERSION_1))
+    assert item == rows.decode_item(bytes.fromhex(ITEM_OF_VERSION_1))
 
 
 @given(ids, ids, ids, ids)

@@ -1,5 +1,6 @@
 """
 Write each topic's schema.v1.json from the code's types: `python -m topics.generate`.
+With `--release` also write down what others rely on from this version on (topics/public.py).
 
 A schema says what a producer should send.  The decoder takes more: where the contract is lenient
 the code's type is `Any` (or any text), and `SHOULD_BE` says what is meant instead.  What leniency
@@ -9,6 +10,8 @@ Values only; a null value (a tombstone) has no schema.
 """
 
 import json
+import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from types import GenericAlias
@@ -162,10 +165,29 @@ def _with_local_references(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Write all schemas into the source tree this module is in."""
+    """Write all schemas into the source tree this module is in; with --release, the facts too."""
     for name in RECORD_TYPES:
         target = Path(__file__).parent / name / "schema.v1.json"
         target.write_text(as_text(generate(name)), encoding="utf-8")
+    if sys.argv[1:] == ["--release"]:
+        _write_release()
+    elif sys.argv[1:]:
+        sys.exit(f"topics.generate: {sys.argv[1:]}, expected nothing or --release")
+
+
+def _write_release() -> None:
+    """Write the facts of the version in pyproject.toml; one that is written down stays."""
+    from topics import public
+
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))
+    target = Path(__file__).parent / "released" / f"{project['project']['version']}.json"
+    if target.exists():
+        sys.exit(
+            f"{target}: this version is written down already; raise `version` in pyproject.toml, "
+            "or remove the file if that version was never published"
+        )
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(as_text(public.facts()), encoding="utf-8")
 
 
 if __name__ == "__main__":

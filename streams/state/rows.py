@@ -1,8 +1,12 @@
 """
 State as bytes: keys and values of the changelogs and of the local store, which are the same.
 
-A key's first byte says what its row is.  A value's first byte is the version of its encoding: a
-row written by a newer worker is refused, never guessed at.
+A key's first byte says what its row is.  A value's first byte is the version of its encoding:
+rows of all versions up to ours are read, ours is written, and a newer worker's row is refused,
+never guessed at.  **Whoever adds a field to a row raises its version**, also for a field with a
+default: an older worker would skip the field, write the row back without it, and a fact were lost.
+Fields of `UserRow`, `Job` and what is in them are appended, with a default that means what rows
+without them meant; so their older versions need no code.
 """
 
 import struct
@@ -24,8 +28,26 @@ ITEM: Final = b"i"  # user_id, content_id -> Item
 TIMER: Final = b"t"  # an instant, user_id -> nothing
 META: Final = b"m"  # about the store itself
 
-VERSION: Final = 1
-_VERSION_BYTE: Final = bytes([VERSION])
+# The versions we write, and the highest we read.  tests/test_released.py says which to raise.
+USER_VERSION: Final = 2  # 2: seeded
+JOB_VERSION: Final = 1
+ITEM_VERSION: Final = 1
+PLAIN_VERSION: Final = 1  # of numbers and texts
+
+VERSIONS: Final = {
+    USER: USER_VERSION,
+    JOB: JOB_VERSION,
+    ITEM: ITEM_VERSION,
+    DEAD_LETTER: PLAIN_VERSION,
+    POSITION: PLAIN_VERSION,
+}
+_NAMES: Final = {
+    USER: "a user's row",
+    JOB: "the row of a fan-out",
+    ITEM: "an item's row",
+    DEAD_LETTER: "the row of an unreadable item",
+    POSITION: "the row of a position",
+}
 
 _LENGTH: Final = struct.Struct(">H")
 _OFFSET: Final = struct.Struct(">Q")
@@ -38,6 +60,17 @@ _PRIVATE_MESSAGE: Final = 2
 _encode: Final = msgspec.msgpack.Encoder().encode
 _user_decoder: Final = msgspec.msgpack.Decoder(UserRow)
 _job_decoder: Final = msgspec.msgpack.Decoder(Job)
+
+
+class NewerRow(Halt):
+    """A row that a newer version of this program has written."""
+
+
+def check(key: bytes, value: bytes) -> None:
+    """Raise `NewerRow` if the row is one of a version that we do not read."""
+    kind = key[:1]
+    if kind in VERSIONS:
+        _check(value, VERSIONS[kind], _NAMES[kind])
 
 
 def user_key(user_id: str) -> bytes:
@@ -95,29 +128,29 @@ def timer_of(key: bytes) -> tuple[int, str]:
 
 def encode_user(row: UserRow) -> bytes:
     """Return the bytes of a user's row."""
-    return _USER_HEAD.pack(VERSION, row.next_change_ms) + _encode(row)
+    return _USER_HEAD.pack(USER_VERSION, row.next_change_ms) + _encode(row)
 
 
 def decode_user(data: bytes) -> UserRow:
-    """Return the user's row in *data*.  Raises `Halt` for a newer version's."""
-    _check_version(data)
+    """Return the user's row in *data*.  Raises `NewerRow`."""
+    _check(data, VERSIONS[USER], _NAMES[USER])
     return _user_decoder.decode(memoryview(data)[_USER_HEAD.size :])
 
 
 def next_change_ms(data: bytes) -> int:
     """Return when the decision in a user's row changes by time, without decoding the rest."""
-    _check_version(data)
+    _check(data, VERSIONS[USER], _NAMES[USER])
     return int(_USER_HEAD.unpack_from(data)[1])
 
 
 def encode_job(job: Job) -> bytes:
     """Return the bytes of a job's row."""
-    return _VERSION_BYTE + _encode(job)
+    return bytes([JOB_VERSION]) + _encode(job)
 
 
 def decode_job(data: bytes) -> Job:
-    """Return the job in *data*.  Raises `Halt` for a newer version's."""
-    _check_version(data)
+    """Return the job in *data*.  Raises `NewerRow`."""
+    _check(data, VERSIONS[JOB], _NAMES[JOB])
     return _job_decoder.decode(memoryview(data)[1:])
 
 
@@ -126,7 +159,7 @@ def encode_item(item: Item) -> bytes:
     flags = (_DELETED if item.deleted else 0) | (_PRIVATE_MESSAGE if item.private_message else 0)
     letters = item.dead_letters
     head = _ITEM_HEAD.pack(
-        VERSION,
+        ITEM_VERSION,
         item.revision,
         item.created_ms,
         item.readable_offset,
@@ -142,8 +175,8 @@ def encode_item(item: Item) -> bytes:
 
 
 def decode_item(data: bytes) -> Item:
-    """Return the item in *data*.  Raises `Halt` for a newer version's."""
-    _check_version(data)
+    """Return the item in *data*.  Raises `NewerRow`."""
+    _check(data, VERSIONS[ITEM], _NAMES[ITEM])
     (
         _version,
         revision,
@@ -176,30 +209,31 @@ def decode_item(data: bytes) -> Item:
 
 def encode_number(number: int) -> bytes:
     """Return the bytes of a position or another number from 0."""
-    return _VERSION_BYTE + _OFFSET.pack(number)
+    return bytes([PLAIN_VERSION]) + _OFFSET.pack(number)
 
 
 def decode_number(data: bytes) -> int:
-    """Return the number in *data*.  Raises `Halt` for a newer version's."""
-    _check_version(data)
+    """Return the number in *data*.  Raises `NewerRow`."""
+    _check(data, PLAIN_VERSION, "a number or text")
     return int(_OFFSET.unpack_from(data, 1)[0])
 
 
 def encode_text(text: str) -> bytes:
     """Return the bytes of a row that is a text."""
-    return _VERSION_BYTE + text.encode()
+    return bytes([PLAIN_VERSION]) + text.encode()
 
 
 def decode_text(data: bytes) -> str:
-    """Return the text in *data*.  Raises `Halt` for a newer version's."""
-    _check_version(data)
+    """Return the text in *data*.  Raises `NewerRow`."""
+    _check(data, PLAIN_VERSION, "a number or text")
     return data[1:].decode()
 
 
-def _check_version(data: bytes) -> None:
-    if data[:1] != _VERSION_BYTE:
-        found = data[0] if data else "none"
-        raise Halt(
-            f"a row of the state has version {found}, this program reads version {VERSION}: "
-            "a newer worker has written it; run that version here too"
+def _check(data: bytes, highest: int, what: str) -> None:
+    found = data[0] if data else 0
+    if not 0 < found <= highest:
+        raise NewerRow(
+            f"{what} in the state has version {found or 'none'}, this program reads versions up "
+            f"to {highest}: a newer worker has written it, and what it knows more would be lost "
+            "here; run that version, or a later one, in place of this"
         )

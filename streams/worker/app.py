@@ -18,7 +18,7 @@ from mode import Service
 from yarl import URL
 
 from streams.core.policy import Policy
-from streams.errors import Halt
+from streams.errors import Halt, UsageProblem
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.state.store import Memory
@@ -218,20 +218,14 @@ class ObjectionWorker(Service):
             restored.store.close()
             return
         try:
-            partition = Partition(
-                restored.number,
-                restored.store,
-                restored.reached,
-                restored.positions,
-                self._policy,
-                f"/objection-streams/{self._settings.group}",
-                self._settings.topic("content"),
-                self._settings.fanout_inline_items,
-                self.cycle.now_ms(),
-            )
-        except Exception as error:  # noqa: BLE001  (told to whoever runs the worker)
+            partition = self._partition(restored)
+        except UsageProblem as error:
             restored.store.close()
             self.fail(error)
+            return
+        except Halt as error:  # the loop would log it, and the partition stay unserved
+            restored.store.close()
+            self.fail(Halt(f"{restored.store.path}: {error}"))
             return
         partition.positions_unsaid = restored.committed != restored.positions
         partition.outputs_known(self._changelogs.output_ids)
@@ -240,6 +234,19 @@ class ObjectionWorker(Service):
             Start(restored.number, restored.positions, restored.ends), assignment
         )
         self.status.restored(restored.number)
+
+    def _partition(self, restored: Restored) -> Partition:
+        return Partition(
+            restored.number,
+            restored.store,
+            restored.reached,
+            restored.positions,
+            self._policy,
+            f"/objection-streams/{self._settings.group}",
+            self._settings.topic("content"),
+            self._settings.fanout_inline_items,
+            self.cycle.now_ms(),
+        )
 
     def _restore_ended(self, progress: Progress, error: BaseException | None) -> None:
         if error is not None:

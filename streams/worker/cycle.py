@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from streams.errors import Halt
 from streams.metrics import Metrics
 from streams.settings import Settings
+from streams.state import rows
 from streams.state.store import Store
 from streams.worker.fetch import Fetch
 from streams.worker.intake import Intake
@@ -242,7 +243,7 @@ class Cycle:
         with_jobs = sum(1 for partition in busy if partition.view.jobs)
         slice_items = self._settings.fanout_slice_items // max(with_jobs, 1)
         cycle = [
-            partition.fold(by_partition.get(partition.number, []), now_ms, slice_items, share)
+            _fold(partition, by_partition.get(partition.number, []), now_ms, slice_items, share)
             for partition in busy
         ]
         self._grant_rate.spend(sum(part.grants_by_time for part in cycle))
@@ -290,3 +291,12 @@ def _close(stores: list[Store]) -> None:
     for store in stores:
         store.mark_used(int(time.time() * 1000))
         store.close()
+
+
+def _fold(
+    partition: Partition, intakes: list[Intake], now_ms: int, slice_items: int, grants: int
+) -> Folded:
+    try:
+        return partition.fold(intakes, now_ms, slice_items, grants)
+    except rows.NewerRow as error:
+        raise Halt(f"{partition.store.path}: {error}") from error

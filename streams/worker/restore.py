@@ -277,7 +277,7 @@ class Restore(threading.Thread):
             at[number] = offset
             if message.error() is None:
                 at[number] = offset + 1
-                batches.setdefault(number, []).extend(_store_rows(message.key(), message.value()))
+                batches.setdefault(number, []).extend(_read_rows(message))
                 self._rows += 1
         done = [number for number, offset in at.items() if offset >= left[number]]
         for number, offset in at.items():
@@ -321,10 +321,21 @@ def _is_failure(message: "Message") -> bool:
     return True
 
 
+def _read_rows(message: "Message") -> list[Row]:
+    """Return the rows of the store that a changelog's record makes; say where a newer one lies."""
+    try:
+        return _store_rows(message.key(), message.value())
+    except rows.NewerRow as error:
+        place = f"{message.topic()}/{message.partition()}/{message.offset()}"
+        raise Halt(f"{place}: {error}") from error
+
+
 def _store_rows(key: bytes | None, value: bytes | None) -> list[Row]:
     """Return the rows of the store that a row of a changelog makes."""
     if key is None:
         return []
+    if value is not None:
+        rows.check(key, value)
     if key[:1] != rows.USER or value is None:
         return [(key, value)]
     due_ms = rows.next_change_ms(value)
