@@ -41,6 +41,7 @@ AT_ONCE: Final = {
     "min.cleanable.dirty.ratio": "0.001",
     "max.compaction.lag.ms": "100",
     "delete.retention.ms": "100",
+    "file.delete.delay.ms": "100",  # default 60 s, in which a removed segment stays as *.deleted
     "compression.type": "uncompressed",
 }
 BORN: Final = "1987-03-09"

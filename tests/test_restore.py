@@ -145,7 +145,8 @@ def test_a_worker_heals_its_stores(scene: Scene) -> None:
     after = scene.restart()
 
     assert counts(scene.before) == counts(after)
-    assert PARTITIONS == scene.said().count(THROWN_AWAY)
+    # A flipped byte shows once its block is read, and nothing may have asked for that one yet.
+    assert PARTITIONS - 1 <= scene.said().count(THROWN_AWAY) <= PARTITIONS
 
 
 def _ready(scene: Scene) -> bool:

@@ -240,7 +240,7 @@ def test_the_version_is_the_first_byte_of_every_value() -> None:
     """The layout is for ever: a program of any age finds the version in the first byte."""
     row = UserRow(User(), 1, Decision((0, 0, 0, 0), 0, 0), 7, 1, 0, Cause("t", 0, 0))
 
-    assert rows.encode_user(row)[:9] == struct.pack(">Bq", 1, 7)
+    assert rows.encode_user(row)[:9] == struct.pack(">Bq", rows.USER_VERSION, 7)
     assert rows.encode_item(Item())[:1] == b"\x01"
     assert rows.encode_number(5) == b"\x01" + bytes(7) + b"\x05"
     assert rows.encode_text("c1") == b"\x01c1"

@@ -289,8 +289,12 @@ class Cycle:
 
 def _close(stores: list[Store]) -> None:
     for store in stores:
-        store.mark_used(int(time.time() * 1000))
-        store.close()
+        try:
+            store.mark_used(int(time.time() * 1000))
+            store.close()
+        except Exception as failure:  # noqa: BLE001  (rocksdict raises bare ones)
+            # Nothing is lost by it, and the other stores, and the group, must be left all the same.
+            logger.error("%s could not be closed: %s", store.path, failure)
 
 
 def _fold(
