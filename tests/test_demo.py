@@ -251,7 +251,7 @@ def test_ctrl_c_at_any_time_leaves_nothing(kafka: LocalKafka, tmp_path: Path) ->
     assert "Traceback" not in demo.said
     assert not worker.is_running()
     assert [] == demo.folders
-    assert before == topics_of(kafka)
+    assert set() == topics_of(kafka) - before  # others' may be on their way out
 
 
 def test_what_is_wrong_fails_the_demo(
