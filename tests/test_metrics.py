@@ -38,6 +38,9 @@ class Measured:
     def clock_overdue(self) -> Mapping[int, float]:
         return self.overdue
 
+    def oldest_unacknowledged(self) -> dict[tuple[str, str], float]:
+        return {}
+
     def policy_pending(self) -> dict[int, int]:
         return {0: 0}
 
