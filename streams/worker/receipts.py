@@ -204,9 +204,14 @@ class Receipts:
             self._note.heard_upto = 0
         self._soon()
 
+    @property
+    def heard_upto(self) -> int:
+        """The offset of `purge-acks` behind the last acknowledgement that the levels tell of."""
+        return self._note.heard_upto
+
     def is_heard(self, ack: Ack) -> bool:
-        """Whether what the state was last written with tells of *ack*, or of what came after it."""
-        return 0 <= ack.position < self._note.heard_upto
+        """Whether the levels tell of *ack*, or of what came after it."""
+        return 0 <= ack.position < self.heard_upto
 
     def refuse(self, ack: Ack) -> None:
         """Note that *ack* does not count, so that it never will when the output has grown."""

@@ -4,6 +4,7 @@ What the data stores of this worker's partitions owe: acknowledgements to receip
 Runs in the event loop.  Without stores it does nothing, and nothing is read of them.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 
@@ -16,6 +17,8 @@ from streams.worker.acknowledgements import Acknowledgements, Followed
 from streams.worker.partition import Folded, Partition
 from streams.worker.receipt_notes import Following
 from streams.worker.tails import Found
+
+logger = logging.getLogger(__name__)
 
 Outputs = tuple[Unacknowledged, ...]  # by topic's index in FOLLOWED
 
@@ -49,6 +52,7 @@ class Stores:
         self._followed: set[int] = set()
         self._assignment = -1
         self._counted: dict[tuple[int, str, int, Phase], int] = {}  # purges up to here
+        self._looking_again: set[int] = set()  # partitions of which a store has gone back
 
     def start(self) -> None:
         """Begin to read what stores acknowledge."""
@@ -74,6 +78,7 @@ class Stores:
         self._assignment = -1
         self._outputs.clear()
         self._followed.clear()
+        self._looking_again.clear()
         self._counted.clear()
 
     # Called in the reader's thread.
@@ -102,22 +107,24 @@ class Stores:
             outputs.extend(live)
         self._outputs[number] = older
         self._followed.add(number)
+        self._looking_again.discard(number)
         receipts = partition.receipts
         receipts.follow(followed.tail.ends, followed.acks_end)
-        for ack in (each for each in followed.refused if not receipts.is_heard(each)):
+        for ack in (each for each in followed.refused if each.position >= receipts.heard_upto):
             self._refuse(ack)
         for ack in (each for each in followed.acks if not receipts.is_heard(each)):
             self._accept(partition, ack)
         self._count_from_here(number)
 
     def _count_from_here(self, number: int) -> None:
-        """Count no purge again: it was before, or nobody was there to see it acknowledged."""
+        """Count no purge twice, and none that was acknowledged when nobody was there to see it."""
         levels = self.partitions[number].receipts.levels
         for store in self._stores.values():
             for topic in store.topics:
                 level = levels.get(store.name, topic)
                 for phase in store.phases:
-                    self._counted[number, store.name, topic, phase] = level.offset(phase)
+                    place = number, store.name, topic, phase
+                    self._counted[place] = max(level.offset(phase), self._counted.get(place, 0))
                 self._drop(number, topic)
 
     def _acknowledge(self, accepted: list[Ack], refused: list[Ack]) -> None:
@@ -150,6 +157,21 @@ class Stores:
         after = partition.receipts.levels.get(ack.store, ack.topic)
         if after.offset(ack.phase) < before.offset(ack.phase):
             self._metrics.store_regression(ack.store)
+            logger.warning(
+                "store %s has gone back to %d of %s/%d (%s): what lies above is open again",
+                ack.store,
+                ack.offset,
+                FOLLOWED[ack.topic],
+                ack.partition,
+                ack.phase,
+            )
+            self._look_again(ack.partition)
+
+    def _look_again(self, number: int) -> None:
+        """Have the outputs read that a store owes again: they were forgotten once acknowledged."""
+        if self._reader is not None and number not in self._looking_again:
+            self._looking_again.add(number)
+            self._reader.follow(number, self._assignment)
 
     def _observe(self, partition: Partition, ack: Ack, phase: Phase) -> None:
         """Count how long purges have taken that *ack* is the first to cover."""
