@@ -1,9 +1,9 @@
 """
 Outputs of one partition that some store has still to acknowledge, for the stores' metrics.
 
-Memory is bounded however long a store is down: one group of outputs for each transaction, and when
-there are too many, neighbours become one, which counts as old as the older and as far as the newer
-of them.  So a latency or an age may be told too long, and never too short.
+Memory is bounded however long a store is down: transactions are kept apart while they are few, and
+put together by twos, fours and so on when they are many.  A group counts as old as the oldest of
+them and as far as the newest: a latency or an age may be told too long, and never too short.
 """
 
 from bisect import bisect_right
@@ -18,10 +18,11 @@ Purges = tuple[tuple[int, int], ...]  # broker time stamp of the cause, and how 
 
 
 class Group(NamedTuple):
-    """Outputs that were committed together, at *committed_ms*; the purges among them."""
+    """Outputs of *transactions* neighbours, the first of *committed_ms*; the purges among them."""
 
     committed_ms: int
     purges: Purges
+    transactions: int = 1
 
 
 class Unacknowledged:
@@ -30,22 +31,34 @@ class Unacknowledged:
     def __init__(self) -> None:
         self._ends: list[int] = []  # the offset behind each group; rising
         self._groups: list[Group] = []
+        self._grain = 1  # transactions put together in a group
 
     def add(self, end: int, committed_ms: int, purges_ms: Iterable[int] = ()) -> None:
         """Note outputs up to *end*, and the time stamps of the causes of the purges in them."""
-        if self._ends and end <= self._ends[-1]:
+        if not self._ends:
+            self._grain = 1
+        elif end <= self._ends[-1]:
+            return
+        self._append(end, Group(committed_ms, _few(Counter(purges_ms))))
+
+    def _append(self, end: int, group: Group) -> None:
+        if self._groups and self._groups[-1].transactions + group.transactions <= self._grain:
+            self._ends[-1] = end
+            self._groups[-1] = _joined([self._groups[-1], group])
             return
         self._ends.append(end)
-        self._groups.append(Group(committed_ms, _few(Counter(purges_ms))))
+        self._groups.append(group)
         if len(self._ends) > GROUPS_MAX:
-            self._join()
+            self._grain *= 2
+            self._ends = self._ends[1::2] + self._ends[len(self._ends) // 2 * 2 :]
+            pairs = [self._groups[at : at + 2] for at in range(0, len(self._groups), 2)]
+            self._groups = [_joined(pair) for pair in pairs]
 
     def extend(self, newer: "Unacknowledged") -> None:
         """Note the outputs of *newer* behind these."""
         for end, group in zip(newer._ends, newer._groups, strict=True):
             if not self._ends or end > self._ends[-1]:
-                self._ends.append(end)
-                self._groups.append(group)
+                self._append(end, group)
 
     def oldest_ms(self, level: int) -> int | None:
         """Return when the oldest output at or above *level* was committed; None for none."""
@@ -63,20 +76,15 @@ class Unacknowledged:
         del self._ends[:index]
         del self._groups[:index]
 
-    def _join(self) -> None:
-        """Make one of each two neighbours."""
-        self._ends = self._ends[1::2] + self._ends[len(self._ends) // 2 * 2 :]
-        pairs = [self._groups[at : at + 2] for at in range(0, len(self._groups), 2)]
-        self._groups = [
-            Group(pair[0].committed_ms, _few(_sum(each.purges for each in pair))) for pair in pairs
-        ]
 
-
-def _sum(found: Iterable[Purges]) -> Counter[int]:
+def _joined(neighbours: list[Group]) -> Group:
+    if len(neighbours) == 1:
+        return neighbours[0]
     counts: Counter[int] = Counter()
-    for purges in found:
-        counts.update(dict(purges))
-    return counts
+    for each in neighbours:
+        counts.update(dict(each.purges))
+    transactions = sum(each.transactions for each in neighbours)
+    return Group(neighbours[0].committed_ms, _few(counts), transactions)
 
 
 def _few(counts: Mapping[int, int]) -> Purges:

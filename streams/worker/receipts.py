@@ -98,7 +98,9 @@ class Receipts:
         stores: tuple[DataStore, ...],
         settled: Settled,
         clock_offset_ms: int = 0,
+        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock_s = clock_s
         self.levels = Levels()
         self._store = store
         self._settled = settled
@@ -243,12 +245,12 @@ class Receipts:
     def has_work(self) -> bool:
         """Whether something is due that no cycle has come by for."""
         return (
-            self._due_s is not None and time.monotonic() >= self._due_s and self._is_anything_due()
+            self._due_s is not None and self._clock_s() >= self._due_s and self._is_anything_due()
         )
 
     def _soon(self) -> None:
         if self._due_s is None and self._is_anything_due():
-            self._due_s = time.monotonic() + ALONE_AFTER_S
+            self._due_s = self._clock_s() + ALONE_AFTER_S
 
     def _is_anything_due(self) -> bool:
         return (
@@ -479,7 +481,7 @@ class Receipts:
 
     def _walk(self) -> None:
         """Bring receipts to where the stores are, first back, then forward."""
-        now_s = time.monotonic()
+        now_s = self._clock_s()
         if now_s < self._walk_s:
             return
         left = WALKED_AT_ONCE
