@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 RECEIPTS: Final = "receipts"
 PURGE_ACKS: Final = "purge-acks"
-ANSWER_TIMEOUT_S: Final = 10.0
+ANSWER_TIMEOUT_S: Final = 5.0
 BATCH_RECORDS: Final = 10_000
 POLL_S: Final = 0.2
 TELL_EVERY_S: Final = 2.0
