@@ -84,11 +84,14 @@ class Desk:
         self.asked += 1
 
     def on_lagging(self, partition: int) -> None:
+        assert partition == 0
         self.told.append("lagging")
 
     def on_caught_up(
         self, partition: int, positions: dict[str, int], free: dict[str, int] | None
     ) -> None:
+        assert partition == 0
+        assert positions.keys() == set(USER_TOPICS)
         self.told.append("free" if free is None else free[OBJECTIONS])
 
     def take(self, *messages: Any) -> dict[str, list[int]]:
@@ -132,7 +135,9 @@ def test_content_waits_for_the_ends_at_take_over() -> None:
     desk = Desk()
     desk.kafka.add(OBJECTIONS, 4)
     desk.kafka.add(CONTENT)
-    desk.reading.start(Start(0, dict.fromkeys(INPUTS, 0), dict.fromkeys(INPUTS, 0) | {OBJECTIONS: 4}))
+    desk.reading.start(
+        Start(0, dict.fromkeys(INPUTS, 0), dict.fromkeys(INPUTS, 0) | {OBJECTIONS: 4})
+    )
 
     part = desk.take(*desk.kafka.fetch(OBJECTIONS, 3))
     read = desk.kafka.fetch(CONTENT)

@@ -32,12 +32,19 @@ class Ends(threading.Thread):
     The thread that asks.
 
     on_looks: called in it with a look for each partition that has one.
+    on_failed: called in it with an error after which nothing is asked any more.
     """
 
-    def __init__(self, settings: Settings, on_looks: Callable[[dict[int, Look]], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        on_looks: Callable[[dict[int, Look]], None],
+        on_failed: Callable[[BaseException], None],
+    ) -> None:
         super().__init__(name="ends", daemon=True)
         self._settings = settings
         self._on_looks = on_looks
+        self._on_failed = on_failed
         self._partitions: frozenset[int] = frozenset()
         self._stopping = threading.Event()
         self._asked = threading.Event()
@@ -58,6 +65,12 @@ class Ends(threading.Thread):
 
     def run(self) -> None:
         """Ask until stopped."""
+        try:
+            self._run()
+        except BaseException as error:  # noqa: BLE001  (nothing would be granted any more)
+            self._on_failed(error)
+
+    def _run(self) -> None:
         while not self._stopping.is_set():
             self._asked.wait(LOOK_EVERY_S)
             self._asked.clear()

@@ -67,7 +67,7 @@ class Fetch(threading.Thread):
         self._lag_measured_s = 0.0
         self._stash: list[Message] = []
         self._consumer = Consumer(self._config(), logger=CLIENT_LOGGER)
-        self._ends = Ends(settings, self._pass_looks)
+        self._ends = Ends(settings, self._pass_looks, listener.on_failed)
         self._reading = Reading(settings, self._consumer, listener, self._ends.ask, _judge)
 
     def stop(self) -> None:
