@@ -148,6 +148,17 @@ class View:
             found.append((due_ms, user_id))
         return found
 
+    def due_at(self, due_ms: int, limit: int, after_user_id: str = "") -> list[tuple[int, str]]:
+        """Return the next *limit* timers due at *due_ms*, behind *after_user_id*, by user_id."""
+        after = rows.timer_key(due_ms, after_user_id)[1:]
+        found: list[tuple[int, str]] = []
+        for key, _ in self.store.scan(rows.TIMER, after):
+            timer = rows.timer_of(key)
+            if timer[0] != due_ms or len(found) >= limit:
+                break
+            found.append(timer)
+        return found
+
 
 def _content_id(pair: tuple[bytes, object]) -> bytes:
     return pair[0]
