@@ -108,6 +108,15 @@ POLICY_PENDING = Metric(
     "users",
     "Users still to be decided again by a new policy; no more than 20,000 are counted.",
 )
+DEAD_LETTERS_OPEN = Metric(
+    "objections_dead_letters_open",
+    "gauge",
+    ("topic",),
+    "records",
+    "Unresolved dead letters of this worker's partitions: those that stand against a user or an "
+    "item until they are mended or dismissed. One that restricts nobody (a notice, no valid key, "
+    "no readable content_id) is not among them; `dead-letters list` shows it.",
+)
 RESTORED_ROWS = Metric(
     "objections_restored_rows_total",
     "counter",
@@ -125,7 +134,7 @@ RESTORE = Metric(
 
 METRICS: Final = (
     PROPAGATION, OLDEST_UNPROPAGATED, EVENTS, PUBLISHED, TRANSACTIONS, CONSUMER_LAG,
-    FANOUT_PENDING, CLOCK_OVERDUE, POLICY_PENDING, RESTORED_ROWS, RESTORE,
+    FANOUT_PENDING, CLOCK_OVERDUE, POLICY_PENDING, DEAD_LETTERS_OPEN, RESTORED_ROWS, RESTORE,
 )  # fmt: skip
 
 
@@ -137,6 +146,7 @@ class Gauges(Protocol):
     def fanout_pending(self) -> Mapping[int, int]: ...
     def clock_overdue(self) -> Mapping[int, float]: ...
     def policy_pending(self) -> Mapping[int, int]: ...
+    def dead_letters_open(self) -> Mapping[str, int]: ...
 
 
 class Metrics(Collector):
@@ -250,6 +260,9 @@ class Metrics(Collector):
             found[FANOUT_PENDING] = _by_partition(self._source.fanout_pending())
             found[CLOCK_OVERDUE] = _by_partition(self._source.clock_overdue())
             found[POLICY_PENDING] = _by_partition(self._source.policy_pending())
+            found[DEAD_LETTERS_OPEN] = {
+                (topic,): number for topic, number in self._source.dead_letters_open().items()
+            }
         return found
 
     def _histogram(self, metric: Metric) -> HistogramMetricFamily:

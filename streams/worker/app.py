@@ -246,6 +246,7 @@ class ObjectionWorker(Service):
             self._settings.topic("content"),
             self._settings.fanout_inline_items,
             self.cycle.now_ms(),
+            restored.letters,
         )
 
     def _restore_ended(self, progress: Progress, error: BaseException | None) -> None:

@@ -24,6 +24,7 @@ from streams.state.store import Reached, Row, Store
 from streams.state.view import View
 from streams.worker.intake import Entry, Intake
 from streams.worker.names import ACCOUNT_AGES, CONTENT, INPUTS, OBJECTIONS
+from streams.worker.open_letters import OpenLetters
 from streams.worker.sweep import Sweep
 from streams.worker.timers import Timer, Timers
 
@@ -97,6 +98,7 @@ class Partition:
         content_topic: str,
         inline_items: int,
         now_ms: int,
+        letters: OpenLetters | None = None,
     ) -> None:
         self.number = number
         self.store = store
@@ -112,6 +114,7 @@ class Partition:
         self._prefix = f"{content_topic}/{number}/"
         self._inline_items = inline_items
         self._timers = Timers(self.view)
+        self.letters = letters or OpenLetters(store, self._prefix)
         self.sweep = Sweep(store, policy, now_ms, f"partition {number}")
         self.positions_unsaid = False  # the group's offsets are others than our positions
         self._outputs_row: list[Row] = []  # what is still to be noted of the outputs
@@ -187,6 +190,7 @@ class Partition:
         answers = Answers(writer, self.view, self._prefix, self._content_end)
         answers.add_fold(fold, self._inline_items)
         layer = self._layer_of(fold, answers)
+        index_rows = self.letters.fold(self.view, fold, layer)
         self.view.push(layer)
         fanned = self._work_off(answers, fold, layer, slice_items, grants)
         moved = {intake.topic: intake.next_offset for intake in intakes}
@@ -204,7 +208,7 @@ class Partition:
             [*answers.outputs(), *dead_letters],
             [*layer.users_rows(), *position_rows(moved), *self._notes(fold)],
             [*layer.content_rows(), *position_rows(content_moved)],
-            self._timer_rows(fold, due),
+            [*self._timer_rows(fold, due), *index_rows],
             self.positions,
             told,
             layer,
@@ -223,6 +227,7 @@ class Partition:
         """Note that the rows of *folded*, the oldest of this partition, are in the store."""
         self.view.pop(folded.layer)
         self.sweep.persisted()
+        self.letters.persisted()
         if self._outputs_row and self._outputs_row[0] in folded.users_rows:
             self._outputs_row = []
         self._timers.persisted(folded.local_rows)
@@ -231,6 +236,7 @@ class Partition:
         """Forget all that is not persisted; the inputs are read again from *positions*."""
         self.view.drop()
         self._timers.roll_back()
+        self.letters.roll_back()
         self.sweep.reload()
         self.positions = positions
         self.positions_unsaid = True

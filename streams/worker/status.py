@@ -171,6 +171,14 @@ class WorkerStatus:
             for number, partition in list(self.partitions.items())
         }
 
+    def dead_letters_open(self) -> Mapping[str, int]:
+        """Return the dead letters that stand against a user or an item, by topic."""
+        counts = dict.fromkeys((self._settings.topic(topic) for topic in INPUTS), 0)
+        for partition in list(self.partitions.values()):
+            for topic, number in partition.letters.counts().items():
+                counts[topic] = counts.get(topic, 0) + number
+        return counts
+
     def _age(
         self,
         place: Place,
