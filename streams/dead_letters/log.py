@@ -6,12 +6,19 @@ Raises Unreachable where Kafka does not answer, UsageProblem where topics are mi
 
 import sys
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import closing
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined] # it is public
 
 from streams.dead_letters.letter import INPUTS, Place
 from streams.errors import CommandError, Unreachable, UsageProblem
@@ -30,6 +37,7 @@ ANSWER_TIMEOUT_S: Final = 30.0  # without a word from Kafka, reading ends
 POLL_S: Final = 0.2
 BATCH_RECORDS: Final = 1_000
 FETCHED_KBYTES_MAX: Final = 32 * 1024  # of all partitions, whatever the records' size
+FETCHED_RECORDS_MIN: Final = 5_000  # of a partition; each costs more than its bytes
 PROGRESS_S: Final = 5.0
 
 Spot = tuple[str, int]  # a topic's name in the contract, and a partition
@@ -41,7 +49,8 @@ class Log:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        cluster = admin.look(admin.connect(settings), settings)
+        self._admin = admin.connect(settings)
+        cluster = admin.look(self._admin, settings)
         missing = [settings.topic(name) for name in NEEDED if name not in cluster.topics]
         if missing:
             raise UsageProblem(
@@ -63,6 +72,7 @@ class Log:
                 fetch_wait_max_ms=50,
                 fetch_queue_backoff_ms=2,
                 queued_max_messages_kbytes=FETCHED_KBYTES_MAX,
+                queued_min_messages=FETCHED_RECORDS_MIN,
                 error_cb=self._remember,
             ),
             logger=CLIENT_LOGGER,
@@ -98,7 +108,7 @@ class Log:
 
         What a transaction still open holds back is left out.
         """
-        ends = {spot: self._end(spot) for spot in begins}
+        ends = self._ends(begins)
         left = {
             (self.settings.topic(spot[0]), spot[1]): end
             for spot, end in ends.items()
@@ -121,7 +131,7 @@ class Log:
     def record_at(self, place: Place) -> "Message | None":
         """Return the record at *place*; None where it is no longer kept."""
         spot = self.names[place.topic], place.partition
-        if place.offset >= self._end(spot):
+        if place.offset >= self._ends([spot])[spot]:
             return None
         with closing(self.read({spot: place.offset}, str(place))) as messages:
             first = next(messages, None)  # behind the place, where that was compacted or cut away
@@ -165,12 +175,21 @@ class Log:
         else:
             self._remember(error)
 
-    def _end(self, spot: Spot) -> int:
-        place = TopicPartition(self.settings.topic(spot[0]), spot[1])
-        found = self._ask(lambda: self._consumer.get_watermark_offsets(place, ANSWER_TIMEOUT_S))
-        if found is None:
-            raise self._silent(f"asked for the end of {place.topic}/{place.partition}")
-        return int(found[1])
+    def _ends(self, spots: Iterable[Spot]) -> dict[Spot, int]:
+        """Return the ends of now; what is behind the last stable offset is not waited for."""
+        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        wanted = {
+            TopicPartition(self.settings.topic(name), number): latest for name, number in spots
+        }
+        futures = self._admin.list_offsets(
+            wanted,
+            isolation_level=IsolationLevel.READ_UNCOMMITTED,
+            request_timeout=ANSWER_TIMEOUT_S,
+        )
+        return {
+            (self.names[place.topic], place.partition): self._ask(future.result).offset
+            for place, future in futures.items()
+        }
 
     def _ask(self, ask: Callable[[], T]) -> T:
         try:
