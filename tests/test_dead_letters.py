@@ -370,7 +370,6 @@ def test_the_largest_dead_letters_fit(scene: Scene, key_bytes: int) -> None:
         (["replay", "--edit", "--user", "u1"], 2, "expected its PLACE"),
         (["replay", "objections/0/1", "--edit", "--file", "-"], 2, "expected one of them"),
         (["replay", "objections/0/1", "--file", "/no/such/file"], 2, "No such file"),
-        (["replay", "objections/0/1", "--bootstrap", "127.0.0.1:1"], 3, "cannot be reached"),
     ],
 )
 def test_what_cannot_be(scene: Scene, arguments: list[str], exit_status: int, said: str) -> None:
@@ -381,6 +380,21 @@ def test_what_cannot_be(scene: Scene, arguments: list[str], exit_status: int, sa
 
     assert exit_status == result.exit_code, result.output
     assert said in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize("command", ["list", "replay", "dismiss"])
+def test_a_kafka_that_is_not_there(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """
+    It is named, with exit status 3.
+    """
+    monkeypatch.setattr("streams.dead_letters.log.LOOK_TIMEOUT_S", 0.5)
+
+    result = scene.run(command, "objections/0/1", "--bootstrap", "127.0.0.1:1")
+
+    assert result.exit_code == 3
+    assert "Kafka at 127.0.0.1:1 cannot be reached" in result.stderr
 
 
 def test_topics_that_are_not_there(scene: Scene) -> None:

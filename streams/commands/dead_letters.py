@@ -261,6 +261,7 @@ def dismiss(yes: bool, bootstrap: str | None, **chosen: Any) -> None:
             # To the partition it lies in, where its user's state is, whatever its key says.
             said = partial(_say_dismissed, letter)
             sender.send(topic, dismissal(letter), said, [], letter.place.partition)
+    click.echo(f"{len(letters)} dismissed and acknowledged.")
 
 
 def _one(log: Log, choice: Choice, place: Place) -> Letter:

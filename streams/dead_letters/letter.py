@@ -7,6 +7,7 @@ Source: contract.md, "Bad records" and `dead-letters`.
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from sys import intern
 from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
@@ -134,7 +135,9 @@ def read_letter(
     found = {name: _text(data) for name, data in headers or ()}
     name = inputs.get(found.get("dlq_topic", ""))
     try:
-        place = Place(found["dlq_topic"], int(found["dlq_partition"]), int(found["dlq_offset"]))
+        place = Place(
+            intern(found["dlq_topic"]), int(found["dlq_partition"]), int(found["dlq_offset"])
+        )
         received_ms = int(found["dlq_timestamp"])
     except (KeyError, ValueError):
         return None
@@ -145,8 +148,8 @@ def read_letter(
         place=place,
         input=name,
         received_ms=received_ms,
-        error=found.get("dlq_error", ""),
-        detail=found.get("dlq_detail", ""),
+        error=intern(found.get("dlq_error", "")),
+        detail=intern(found.get("dlq_detail", "")),
         key=None if key is None else _text(key[: 4 * KEY_SHOWN_MAX])[:KEY_SHOWN_MAX],
         user_id=whom.user_id,
         content_id=whom.content_id,

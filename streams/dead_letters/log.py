@@ -33,6 +33,7 @@ DEAD_LETTERS: Final = "dead-letters"
 USERS_CHANGELOG: Final = "objections-users-changelog"
 NEEDED: Final = (*INPUTS, DEAD_LETTERS, USERS_CHANGELOG)
 
+LOOK_TIMEOUT_S = 5.0  # for the first answer: somebody waits
 ANSWER_TIMEOUT_S: Final = 30.0  # without a word from Kafka, reading ends
 POLL_S: Final = 0.2
 BATCH_RECORDS: Final = 1_000
@@ -50,7 +51,7 @@ class Log:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._admin = admin.connect(settings)
-        cluster = admin.look(self._admin, settings)
+        cluster = admin.look(self._admin, settings, timeout_s=LOOK_TIMEOUT_S)
         missing = [settings.topic(name) for name in NEEDED if name not in cluster.topics]
         if missing:
             raise UsageProblem(
