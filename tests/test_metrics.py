@@ -44,6 +44,9 @@ class Measured:
     def policy_pending(self) -> dict[int, int]:
         return {0: 0}
 
+    def dead_letters_open(self) -> dict[str, int]:
+        return {"eu.objections": 2}
+
 
 def scrape(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     """Return the value of each series, by its name and labels, as Prometheus reads it."""

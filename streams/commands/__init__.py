@@ -18,6 +18,11 @@ COMMANDS = {
     "worker": ("streams.commands.worker", "worker", "Decide on users and items, and publish it."),
     "receipt": ("streams.commands.receipt", "receipt", "Tell how far an objection has got."),
     "topics": ("streams.commands.topics", "topics", "Plan, apply and check the topics."),
+    "dead-letters": (
+        "streams.commands.dead_letters",
+        "dead_letters",
+        "List, replay and dismiss records that could not be used.",
+    ),
     "bench": ("streams.commands.bench", "bench", "Measure throughput and latency."),
     "kafka": ("streams.commands.kafka", "kafka", "Run a local Kafka for development."),
 }
