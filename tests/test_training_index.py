@@ -124,7 +124,7 @@ def test_a_record_that_cannot_be_read_allows_nothing() -> None:
 )
 def test_hashes_are_those_of_the_formula(texts: list[bytes], seed: bytes) -> None:
     """
-    All at once or one by one, a text's hash is the sum its module tells; none and too long: nobody's.
+    A text's hash is the sum that its module tells; of none and of one too long it is nobody's.
     """
     key = (seed * KEY_BYTES)[:KEY_BYTES]
     keys = [int.from_bytes(key[at : at + 8], "little") for at in range(0, KEY_BYTES, 8)]

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import os
 from collections.abc import Sequence
 from datetime import date, datetime
 from decimal import Decimal
@@ -217,7 +218,7 @@ def test_parquet_keeps_types_order_codecs_and_row_groups(tmp_path: Path) -> None
     ids = ["good" if each % 3 else ("bad" if each % 2 else None) for each in range(100)]
     ids[40:60] = ["bad"] * 20
     table = wide_table(ids)
-    codecs = {name: "zstd" for name in table.column_names} | {"n": "none", "text": "snappy"}
+    codecs = dict.fromkeys(table.column_names, "zstd") | {"n": "none", "text": "snappy"}
     manifest, out = tmp_path / "m.parquet", tmp_path / "o.parquet"
     pq.write_table(
         table, manifest, row_group_size=20, compression=codecs, use_dictionary=["text"],
@@ -339,7 +340,7 @@ def test_rows_of_another_kind_are_refused() -> None:
 @pytest.mark.parametrize("name", ["m.jsonl.gz", "m.jsonl.zst", "m.csv.gz", "m.csv.zst", "m.tsv"])
 def test_packed_manifests(name: str, tmp_path: Path) -> None:
     """
-    gzip and zstd are unpacked, and OUT is packed as its name says.
+    Gzip and zstd are unpacked, and OUT is packed as its name says.
     """
     manifest, out = tmp_path / name, tmp_path / f"o{name[1:]}"
     row = (
@@ -489,8 +490,8 @@ def test_a_disk_error_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(filtering.os, "fsync", full)
-    with pytest.raises(UsageProblem, match="cannot be written: .*No space left"):
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UsageProblem, match=r"cannot be written: .*No space left"):
         run(manifest, out, allowing("good"))
 
     assert {manifest, out} == set(tmp_path.iterdir())

@@ -70,15 +70,14 @@ class JsonLines:
 
     def __iter__(self) -> Iterator[Lines]:
         count = 0
-        first = True
-        while lines := self._stream.readlines(CHUNK_BYTES):
-            if first and lines[0].startswith(_BOM):
+        for block in _blocks(self._stream):
+            lines = io.BytesIO(block).readlines()
+            if not count:
                 lines[0] = lines[0].removeprefix(_BOM)  # JSON has none
             chunk = self._chunk(lines, count)
-            count += len(lines)
-            if first and chunk.malformed and not len(chunk):
+            if not count and chunk.malformed and not len(chunk):
                 raise UsageProblem(self._nothing(lines))
-            first = False
+            count += len(lines)
             yield chunk
 
     def _chunk(self, lines: list[bytes], before: int) -> Lines:
@@ -127,12 +126,12 @@ class Csv:
         self._name = name
         self._delimiter = delimiter
         self.header = stream.read(len(_BOM)) if _peek(stream) == _BOM else b""
-        # Bytes that are no UTF-8 come out as they went in; an id of such is never found.
-        self._text = io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="")
+        self._blocks = _blocks(stream)
+        self._ahead: Iterator[str] = iter(())  # of a block that is read
         self._lines = 0  # behind us
         csv.field_size_limit(FIELD_BYTES_MAX)
         raw: list[str] = []
-        names = next(self._rows(self._text, raw), [])
+        names = next(self._rows(self._rest(), raw), [])
         self.header += _bytes(raw)
         self._lines = len(raw)
         self._width = len(names)
@@ -146,9 +145,16 @@ class Csv:
         self._column = names.index(column)
 
     def __iter__(self) -> Iterator[Lines]:
-        while lines := self._text.readlines(CHUNK_BYTES):
+        while lines := list(self._ahead) or _text_lines(next(self._blocks, b"")):
             found = self._line_by_line(lines)
             yield self._across_lines(lines) if found is None else found
+
+    def _rest(self) -> Iterator[str]:
+        """Yield the lines that are left, and leave those that are not taken."""
+        yield from self._ahead
+        for block in self._blocks:
+            self._ahead = iter(_text_lines(block))
+            yield from self._ahead
 
     def _line_by_line(self, lines: list[str]) -> Lines | None:
         """Take each line for a row; None where a row goes on in the next line, or is wrong."""
@@ -170,7 +176,7 @@ class Csv:
         ids: list[str] = []
         bad: list[int] = []
         begin = 0
-        for row in self._rows(chain(lines, self._text), raw):
+        for row in self._rows(chain(lines, self._rest()), raw):
             good = len(row) == self._width and bool(row[self._column])
             ids.append(row[self._column] if good else "")
             if not good and row:
@@ -194,9 +200,9 @@ class Csv:
             yield from reader
         except csv.Error as error:
             message = (
-                f"{self._name}, line {self._lines + reader.line_num}: {error}. From there on nobody "
-                "can tell where rows begin, so nothing of this file is used. Remedy: mend the "
-                "quotes, or name the separator with --delimiter."
+                f"{self._name}, line {self._lines + reader.line_num}: {error}. From there on "
+                "nobody can tell where rows begin, so nothing of this file is used. Remedy: mend "
+                "the quotes, or name the separator with --delimiter."
             )
             raise UsageProblem(message) from error
 
@@ -207,6 +213,31 @@ class Csv:
         if all(ids):
             return Lines(rows, ids, numbers)
         return Lines(list(compress(rows, ids)), [each for each in ids if each], numbers)
+
+
+def _blocks(stream: io.BufferedReader) -> Iterator[bytes]:
+    """
+    Yield what *stream* holds, in blocks of whole lines: CHUNK_BYTES, or what has come so far.
+    """
+    rest: list[bytes] = []
+    while data := stream.read1(CHUNK_BYTES):
+        end = data.rfind(b"\n") + 1
+        if not end:
+            rest.append(data)
+            continue
+        yield b"".join([*rest, data[:end]])
+        rest = [data[end:]] if end < len(data) else []
+    if rest:
+        yield b"".join(rest)
+
+
+def _text_lines(block: bytes) -> list[str]:
+    """Return lines as CSV knows them; bytes that are no UTF-8 come out as they went in."""
+    return io.StringIO(block.decode("utf-8", "surrogateescape"), newline="").readlines()
+
+
+def _peek(stream: io.BufferedReader) -> bytes:
+    return stream.peek(len(_BOM))[: len(_BOM)]
 
 
 def _encoded(line: str) -> bytes:

@@ -35,7 +35,7 @@ from streams.training.positions import Positions, TopicPosition
 
 FOLLOWED: Final = (TRAINING_USERS, TRAINING_CONTENT)
 READ_RECORDS: Final = 20_000
-ASK_TIMEOUT_S: Final = 10.0
+ASK_TIMEOUT_S: Final = 5.0  # as all commands wait for an answer
 # Without a record or an end; far longer than a transaction of a dead worker holds readers up.
 SILENCE_MAX_S: Final = 60.0
 

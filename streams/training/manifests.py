@@ -8,6 +8,8 @@ A folder stands for all files in it and below, but for those whose name begins w
 import gzip
 import hashlib
 import io
+import os
+import select
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +33,8 @@ _FORMAT_OF: Final = {
     ".tsv": "csv",
 }
 _CODEC_OF: Final = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
-BUFFER_BYTES: Final = 1024 * 1024
+AWAIT_S: Final = 0.2
+BUFFER_BYTES: Final = 4 * 1024 * 1024
 
 
 class Source(NamedTuple):
@@ -192,14 +195,14 @@ def _opened(source: Source, column: str, stack: ExitStack) -> Manifest:
 
 def _stream(source: Source, stack: ExitStack) -> io.BufferedReader:
     if source.path == STANDARD:
-        return cast("io.BufferedReader", sys.stdin.buffer)
+        return _standard_input()
     raw = stack.enter_context(source.path.open("rb", buffering=BUFFER_BYTES))
     if source.codec is None:
         return cast("io.BufferedReader", raw)
     if source.codec == "gzip":
         unpacked = stack.enter_context(gzip.GzipFile(fileobj=raw))
-        return io.BufferedReader(cast("Any", unpacked), BUFFER_BYTES)
-    return io.BufferedReader(_Readable(arrow().CompressedInputStream(raw, "zstd")), BUFFER_BYTES)
+        return io.BufferedReader(cast("Any", _Full(unpacked)), BUFFER_BYTES)
+    return io.BufferedReader(_Full(arrow().CompressedInputStream(raw, "zstd")), BUFFER_BYTES)
 
 
 _DAMAGE: Final = (OSError, EOFError, zlib.error)
@@ -231,8 +234,37 @@ class LineSink:
         """Nothing is left to write."""
 
 
-class _Readable(io.RawIOBase):
-    """pyarrow's stream for Python's buffers."""
+def _standard_input() -> io.BufferedReader:
+    try:
+        handle = sys.stdin.fileno()
+    except (OSError, ValueError):  # It was replaced, as tests do.
+        return cast("io.BufferedReader", sys.stdin.buffer)
+    return io.BufferedReader(_Awaited(handle), BUFFER_BYTES)
+
+
+class _Awaited(io.RawIOBase):
+    """
+    Standard input, looked at again and again while nothing comes.
+
+    A signal that arrives just before a read would else wait for the next row, for ever perhaps.
+    """
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not select.select([self._handle], [], [], AWAIT_S)[0]:
+            pass
+        data = os.read(self._handle, len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+class _Full(io.RawIOBase):
+    """A stream that gives as much as is asked for, so that blocks are large."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream

@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -86,7 +87,7 @@ def _measure(
         )
         size_mb = manifest.stat().st_size / 1e6
         name = f"filter {manifest.name} ({size_mb:.0f} MB)"
-        done = _line(name, "rows/s", rows, repeats, lambda plan=plan: filtering.run(plan, items))
+        done = _line(name, "rows/s", rows, repeats, partial(filtering.run, plan, items))
         _say(str(done.rows))
     print(f"{known:,} items, {len(items.index.accounts):,} accounts in the index")
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -126,7 +127,7 @@ def _fill(settings: Settings, items: int, partitions: int) -> None:
     producer.init_transactions(30)
     producer.begin_transaction()
     for number, (topic, account, key, value) in enumerate(_records(items)):
-        headers = [
+        headers: list[tuple[str, str | bytes | None]] = [
             ("ce_specversion", "1.0"),
             ("ce_source", "objections"),
             ("ce_time", "2026-04-15T09:00:00.123Z"),
