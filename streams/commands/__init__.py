@@ -23,6 +23,7 @@ COMMANDS = {
         "dead_letters",
         "List, replay and dismiss records that could not be used.",
     ),
+    "filter": ("streams.commands.filter", "filter_command", "Keep what may be used of a manifest."),
     "bench": ("streams.commands.bench", "bench", "Measure throughput and latency."),
     "kafka": ("streams.commands.kafka", "kafka", "Run a local Kafka for development."),
 }
