@@ -19,7 +19,7 @@ from streams.state import rows
 from streams.state.store import Memory, Store
 from streams.worker.intake import Fetched, Intake, take_in
 from streams.worker.names import ACCOUNT_AGES, CONTENT, INPUTS, NOTICES, OBJECTIONS
-from streams.worker.open_letters import OpenLetters
+from streams.worker.open_letters import OpenLetters, begin_index
 from streams.worker.partition import Folded, Partition
 from streams.worker.restore import _store_rows
 from tests.making import NOW_MS, age, content, grown_up, notice, objection, to_bytes
@@ -176,6 +176,7 @@ def test_the_count_is_what_all_of_the_state_comes_to(
             assert looked_up(desk.store) == desk.open()
             assert looked_up(desk.store) == _without_zeros(OpenLetters(desk.store, PREFIX).counts())
         restored = Store(Path(folder) / "restored", MEMORY)
+        begin_index(restored)
         kinds = (rows.USER, rows.JOB, rows.DEAD_LETTER, rows.POSITION)
         changelog = chain.from_iterable(desk.store.scan(kind) for kind in kinds)
         restored.write([row for each in changelog for row in _store_rows(*each)], {})
@@ -213,6 +214,26 @@ def test_an_older_versions_store_is_counted(desk: Desk) -> None:
     assert (len(index), len(marks)) == (1, 1)
     assert desk.take_over().letters.counts() == {OBJECTIONS: 1}
     assert index == [key for key, _ in desk.store.scan(rows.LETTERS)]
+
+
+def test_an_item_is_not_counted_once_it_is_mended_while_grants_are_held(tmp_path: Path) -> None:
+    """
+    It stays as it is until it may be answered; what is resolved is out of the count at once.
+    """
+    desk = Desk(tmp_path / "0")
+    desk.commit(Sent(CONTENT, content()), Sent(CONTENT, content(product="x")))
+    before = desk.open()
+    desk.commit(
+        Sent(
+            OBJECTIONS,
+            {"user_id": "u1", "action": "dismissed", "dead_letter": f"{PREFIX}1"},
+        )
+    )
+
+    assert before == {CONTENT: 1}
+    assert desk.open() == looked_up(desk.store) == {}
+    assert list(desk.store.scan(rows.DEAD_LETTER))  # and yet it is still in the state
+    desk.store.close()
 
 
 def test_an_account_that_is_deleted_has_none_open(desk: Desk) -> None:
