@@ -17,6 +17,11 @@ COMMANDS = {
     "demo": ("streams.commands.demo", "demo", "See objections purge items, on a real Kafka."),
     "worker": ("streams.commands.worker", "worker", "Decide on users and items, and publish it."),
     "topics": ("streams.commands.topics", "topics", "Plan, apply and check the topics."),
+    "subscribe": (
+        "streams.commands.subscribe",
+        "subscribe",
+        "Follow the outputs into a data store, and acknowledge it.",
+    ),
     "bench": ("streams.commands.bench", "bench", "Measure throughput and latency."),
     "kafka": ("streams.commands.kafka", "kafka", "Run a local Kafka for development."),
 }
