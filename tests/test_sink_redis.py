@@ -55,7 +55,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 
 class TestRedis(SinkTests):
-    examples = 10  # each erasure writes the server's log anew
+    examples = 8  # each erasure writes the server's log anew
 
     @pytest.fixture
     def store(self, server: RedisServer) -> RedisStore:

@@ -22,7 +22,7 @@ class Kind(NamedTuple):
 
     target: module and class.
     extra: what to install for it; None where nothing is needed.
-    takes: "path" of a file or folder, or "url".
+    takes: "path" of a file or folder, "url", or "catalog" for one in SQLite in a folder, and it.
     beside: it can erase while it writes.
     meaning: for `--help`.
     """
@@ -37,18 +37,15 @@ class Kind(NamedTuple):
 SINKS: Final[Mapping[str, Kind]] = {
     "redis": Kind("streams.sinks.redis:RedisSink", "redis", "url", True, "Redis hashes"),
     "rediss": Kind("streams.sinks.redis:RedisSink", "redis", "url", True, "the same, by TLS"),
-    "feast+redis": Kind(
-        "streams.sinks.feast:FeastRedisSink", "redis", "url", True, "Feast's online store in Redis"
-    ),
     "postgresql": Kind(
         "streams.sinks.postgres:PostgresSink", "postgres", "url", True, "PostgreSQL, pgvector"
     ),
     "sqlite": Kind("streams.sinks.sqlite:SqliteSink", None, "path", False, "an SQLite file"),
     "delta": Kind("streams.sinks.delta:DeltaSink", "delta", "path", False, "Delta Lake tables"),
     "iceberg": Kind(
-        "streams.sinks.iceberg:IcebergSink", "iceberg", "path", False, "Apache Iceberg tables"
+        "streams.sinks.iceberg:IcebergSink", "iceberg", "catalog", False, "Apache Iceberg tables"
     ),
-    "lancedb": Kind("streams.sinks.lancedb:LanceDbSink", "lancedb", "path", False, "LanceDB"),
+    "lancedb": Kind("streams.sinks.lance:LanceSink", "lancedb", "path", False, "LanceDB"),
     "parquet": Kind(
         "streams.sinks.parquet:ParquetSink", "parquet", "path", False, "Parquet manifests"
     ),
@@ -90,7 +87,7 @@ def make_sink(url: str) -> Sink:
                 f"missing): pip install 'objection-streams[{kind.extra}]'"
             )
         raise UsageProblem(message) from error
-    sink: Sink = factory(_path(bare) if kind.takes == "path" else bare, **options)
+    sink: Sink = factory(*_arguments(kind, bare), **options)
     return sink
 
 
@@ -112,6 +109,13 @@ def _split(url: str) -> tuple[str, dict[str, float]]:
     if not ours:
         return url, options
     return urlunsplit(parts._replace(query=rest)), options
+
+
+def _arguments(kind: Kind, url: str) -> tuple[str, ...]:
+    if kind.takes == "url":
+        return (url,)
+    path = _path(url)
+    return (path,) if kind.takes == "path" else (f"sqlite:///{path}/catalog.db", path)
 
 
 def _path(url: str) -> str:
