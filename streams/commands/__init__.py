@@ -23,6 +23,11 @@ COMMANDS = {
         "Say why a user's data may be used, or not.",
     ),
     "topics": ("streams.commands.topics", "topics", "Plan, apply and check the topics."),
+    "subscribe": (
+        "streams.commands.subscribe",
+        "subscribe",
+        "Follow the outputs into a data store, and acknowledge it.",
+    ),
     "dead-letters": (
         "streams.commands.dead_letters",
         "dead_letters",
