@@ -77,7 +77,7 @@ def filter_command(
     force: bool,
     list_path: Path | None,
 ) -> None:
-    r"""
+    """
     Keep the rows of a manifest whose items may be used for training now.
 
     MANIFEST is a Parquet, JSONL or CSV file with a column of content ids, several of them, a folder
@@ -91,7 +91,7 @@ def filter_command(
 
     With --verify, exit status 1 also means that it cannot be known: OUT was changed, or the topics
     were made anew.
-    """
+    """  # noqa: D301  (click wants the character)
     # A terminal's Ctrl-C and a supervisor's SIGTERM mean the same: leave nothing half done.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if delimiter is not None and len(delimiter) != 1:
