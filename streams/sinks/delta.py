@@ -12,9 +12,19 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-import pyarrow as pa
-
 from streams.errors import Unreachable, UsageProblem
+
+try:
+    import pyarrow as pa
+    from deltalake import CommitProperties, DeltaTable, Transaction
+    from deltalake.exceptions import CommitFailedError, DeltaError
+    from deltalake.transaction import AddAction, RemoveAction
+except ImportError as error:
+    raise UsageProblem(
+        "Delta Lake needs deltalake, which is not installed; "
+        "install the extra: pip install 'objection-streams[delta]'"
+    ) from error
+
 from streams.sinks.files import (
     ITEMS,
     SCHEMAS,
@@ -27,16 +37,6 @@ from streams.sinks.files import (
 from streams.sinks.lake import ERASE_EVERY_S, LakeSink
 from streams.sinks.sink import Place, Position
 from streams.sinks.tables import Conflict
-
-try:
-    from deltalake import CommitProperties, DeltaTable, Transaction
-    from deltalake.exceptions import CommitFailedError, DeltaError
-    from deltalake.transaction import AddAction, RemoveAction
-except ImportError as error:
-    raise UsageProblem(
-        "Delta Lake needs deltalake, which is not installed; "
-        "install the extra: pip install 'objection-streams[delta]'"
-    ) from error
 
 _CONFIGURATION: Final = {
     # No smallest and greatest values of ids in the log, which outlives the files.

@@ -17,15 +17,10 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-import pyarrow as pa
-
 from streams.errors import CheckFailed, Unreachable, UsageProblem
-from streams.sinks.files import ITEMS, SCHEMAS, STATE, DataFile, FileTables, by_partition, located
-from streams.sinks.lake import ATTEMPTS_MAX, ERASE_EVERY_S, LakeSink
-from streams.sinks.sink import Place, Position
-from streams.sinks.tables import Conflict, further
 
 try:
+    import pyarrow as pa
     from pyiceberg.catalog import Catalog, load_catalog
     from pyiceberg.exceptions import (
         CommitFailedException,
@@ -45,6 +40,11 @@ except ImportError as error:
         "Apache Iceberg needs pyiceberg with its SQL catalog, which is not installed; "
         "install the extra: pip install 'objection-streams[iceberg]'"
     ) from error
+
+from streams.sinks.files import ITEMS, SCHEMAS, STATE, DataFile, FileTables, by_partition, located
+from streams.sinks.lake import ATTEMPTS_MAX, ERASE_EVERY_S, LakeSink
+from streams.sinks.sink import Place, Position
+from streams.sinks.tables import Conflict, further
 
 NAMESPACE: Final = "training"
 _PROPERTIES: Final = {

@@ -16,17 +16,9 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-from streams.errors import UsageProblem
 from streams.sinks.sink import TRAINING_CONTENT, TRAINING_USERS, Change, Place, Position
-
-try:
-    import pyarrow as pa
-except ImportError as error:
-    raise UsageProblem(
-        "Stores of files need pyarrow, which is not installed; install one of the extras "
-        "`delta`, `iceberg`, `lancedb`, `parquet`: pip install 'objection-streams[parquet]'"
-    ) from error
 
 Integers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]

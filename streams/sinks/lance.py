@@ -18,24 +18,24 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-import pyarrow as pa
-
 from streams.errors import Unreachable, UsageProblem
-from streams.sinks.lake import ERASE_EVERY_S, LakeSink
-from streams.sinks.lake_columns import ITEM_SCHEMA, STATE_SCHEMA, Flags
-from streams.sinks.locks import PartitionLocks
-from streams.sinks.sink import Place, Position
-from streams.sinks.tables import Conflict, ItemChange, Rows, Tables, further
 
 try:
     import lancedb
+    import numpy as np
+    import pyarrow as pa
     from lancedb.table import Table
 except ImportError as error:
     raise UsageProblem(
         "LanceDB needs lancedb, which is not installed; "
         "install the extra: pip install 'objection-streams[lancedb]'"
     ) from error
+
+from streams.sinks.lake import ERASE_EVERY_S, LakeSink
+from streams.sinks.lake_columns import ITEM_SCHEMA, STATE_SCHEMA, Flags
+from streams.sinks.locks import PartitionLocks
+from streams.sinks.sink import Place, Position
+from streams.sinks.tables import Conflict, ItemChange, Rows, Tables, further
 
 _ITEMS: Final = "items"
 _STATE: Final = "state"

@@ -18,10 +18,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import pyarrow as pa
-from pyarrow import fs
-
 from streams.errors import Unreachable, UsageProblem
+
+try:
+    import pyarrow as pa
+    from pyarrow import fs
+except ImportError as error:
+    raise UsageProblem(
+        "Stores of Parquet files need pyarrow and numpy, which are not installed; "
+        "install the extra: pip install 'objection-streams[parquet]'"
+    ) from error
+
 from streams.sinks.files import ITEMS, STATE, DataFile, FileTables
 from streams.sinks.lake import ERASE_EVERY_S, LakeSink
 from streams.sinks.locks import PartitionLocks

@@ -5,25 +5,31 @@ Pure arithmetic over the state: no Kafka here.  A cycle's result, `Folded`, is e
 has to be written for it, in one transaction and then in one WriteBatch.
 """
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Final, NamedTuple
 
 from streams.core.answers import Answers
 from streams.core.decode import ItemFacts, UserFacts
 from streams.core.fanout import PURGE, Job
-from streams.core.fold import CAUSED_BY_TIME, Fold, ItemChange
+from streams.core.fold import CAUSED_BY_TIME, DUE_AT_ONCE_MS, Fold, ItemChange, Origin, is_below
 from streams.core.item import Item
 from streams.core.outputs import Output, Writer
 from streams.core.policy import Policy
+from streams.core.receipts import Action
 from streams.core.times import NEVER_MS
 from streams.errors import Halt
+from streams.setting_values import Store as DataStore
 from streams.state import rows
 from streams.state.layer import Layer, position_rows
 from streams.state.store import Reached, Row, Store
 from streams.state.view import View
+from streams.worker.gate import Gate
 from streams.worker.intake import Entry, Intake
 from streams.worker.names import ACCOUNT_AGES, CONTENT, INPUTS, OBJECTIONS
+from streams.worker.open_letters import OpenLetters
+from streams.worker.receipts import Part, Receipts
 from streams.worker.sweep import Sweep
 from streams.worker.timers import Timer, Timers
 
@@ -61,6 +67,8 @@ class Folded(NamedTuple):
     has yet to be told.
     delayed: records (topic, time stamp) whose fan-out goes on beyond this cycle.
     grants_by_time: records of outputs that the clock or the policy has caused.
+    purges_ms: by output, the broker time stamps of the records that have caused purges.
+    delivered: filled as it is committed: by output, where this cycle's records end.
     """
 
     partition: "Partition"
@@ -75,6 +83,17 @@ class Folded(NamedTuple):
     fanned: list[Fanned]
     delayed: list[Fanned]
     grants_by_time: int
+    receipts: Part
+    purges_ms: dict[str, list[int]]
+    delivered: "Delivered"
+
+
+class Delivered:
+    """By output, where a cycle's records end (the offset behind the last); and when it was so."""
+
+    def __init__(self) -> None:
+        self.ends: dict[str, int] = {}
+        self.at_ms = 0
 
 
 class Partition:
@@ -82,8 +101,7 @@ class Partition:
     The state of partition *number*.
 
     positions: the next offset of each input (by its name in the contract) to be folded.
-    Grants wait until objections, ages and notices are read to the end they had when the
-    partition was taken over.
+    gate: grants wait while objections, ages and notices lag, as they do when it is taken over.
     """
 
     def __init__(
@@ -97,13 +115,16 @@ class Partition:
         content_topic: str,
         inline_items: int,
         now_ms: int,
+        stores: tuple[DataStore, ...] = (),
+        clock_offset_ms: int = 0,
+        letters: OpenLetters | None = None,
     ) -> None:
         self.number = number
         self.store = store
         self.reached = reached
         self.view = View(store)
         self.positions = positions
-        self._awaited: dict[str, int] | None = None
+        self.gate = Gate()
         # Above every record of content ever folded, also while it is read again from earlier on.
         high = store.get(rows.position_key(CONTENT_END))
         self._content_end = max(positions[CONTENT], rows.decode_number(high) if high else 0)
@@ -112,25 +133,34 @@ class Partition:
         self._prefix = f"{content_topic}/{number}/"
         self._inline_items = inline_items
         self._timers = Timers(self.view)
+        self.letters = letters or OpenLetters(store, self._prefix)
         self.sweep = Sweep(store, policy, now_ms, f"partition {number}")
         self.positions_unsaid = False  # the group's offsets are others than our positions
         self._outputs_row: list[Row] = []  # what is still to be noted of the outputs
+        self.receipts = Receipts(store, stores, self._is_settled, clock_offset_ms)
 
-    def release_at(self, positions: dict[str, int]) -> None:
-        """End the hold on grants once all *positions* of user topics have been folded."""
-        self._awaited = positions
+    def hold(self) -> None:
+        """Hold grants until they are released."""
+        self.gate.close()
+
+    def release_at(
+        self, positions: dict[str, int], free_below: Mapping[str, int] | None = None
+    ) -> None:
+        """End the hold, or its hold on what came of older records; see `Gate.open_at`."""
+        self.gate.open_at(positions, free_below)
+        if free_below is not None:
+            self._timers.walk_held()
 
     def outputs_known(self, output_ids: str) -> None:
         """Note in the state which topics the outputs are, with the next cycle, if it is new."""
+        self.receipts.outputs_are(output_ids, int(time.time() * 1000))
         if self.store.get(rows.OUTPUTS_KEY) is None:
             self._outputs_row = [(rows.OUTPUTS_KEY, rows.encode_text(output_ids))]
 
     @property
     def holding(self) -> bool:
-        """Whether grants wait; a rollback behind the positions awaited brings the hold back."""
-        if self._awaited is None:
-            return True
-        return any(self.positions[topic] < offset for topic, offset in self._awaited.items())
+        """Whether nothing may be granted."""
+        return self.gate.is_closed(self.positions)
 
     def has_work(self, now_ms: int, grants: int) -> bool:
         """
@@ -140,9 +170,13 @@ class Partition:
         """
         if self.positions_unsaid or self._ready_jobs(grants):
             return True
-        if self.sweep.under_way and self._may_fire():
+        if self.receipts.has_work() or (self.sweep.under_way and self._may_fire()):
             return True
-        return self._may_fire() and self._timers.can_fire(now_ms, grants)
+        if not self._may_fire():
+            return False
+        if self.gate.is_open(self.positions):
+            return self._timers.can_fire(now_ms, grants)
+        return self._timers.walks_held
 
     def pending_items(self) -> int:
         """Return how many items the fan-outs under way have still to look at, at the least."""
@@ -163,32 +197,38 @@ class Partition:
         """
         self._check_seamless(intakes)
         intakes.sort(key=_objections_first)
-        holding = self.holding
+        free_below = self.gate.free_below(self.positions)
         fold = Fold(
             self.view,
             self._policy,
             now_ms,
             self._prefix,
-            hold_grants=holding,
+            hold_grants=not self.gate.is_open(self.positions),
+            free_below=free_below,
             policy_since_ms=self.sweep.since_ms,
         )
         due: list[Timer] = []
         swept: list[str] = []
         if self._may_fire():
-            due = self._timers.take(now_ms, grants, sweeping=self.sweep.under_way)
+            if free_below is None:
+                due = self._timers.take(now_ms, grants, sweeping=self.sweep.under_way)
+            else:
+                due = self._timers.take_held(lambda user_id: self._is_free(user_id, free_below))
             swept = self.sweep.take(max(slice_items // SWEPT_SHARE, 1))
         self._fetch_ahead(intakes, [*swept, *(user_id for _, user_id in due)])
         for user_id in swept:
             fold.decide_again(user_id)
         for due_ms, user_id in due:
             fold.time_passed(user_id, due_ms, self.number)
-        handled = [self._fold_intake(fold, intake) for intake in intakes]
+        handled = [self._fold_intake(fold, intake, now_ms) for intake in intakes]
         writer = Writer(self._source, now_ms, self._policy)
         answers = Answers(writer, self.view, self._prefix, self._content_end)
         answers.add_fold(fold, self._inline_items)
         layer = self._layer_of(fold, answers)
+        index_rows = self.letters.fold(self.view, fold, layer)
         self.view.push(layer)
         fanned = self._work_off(answers, fold, layer, slice_items, grants)
+        receipts = self._fold_receipts(fold, answers)
         moved = {intake.topic: intake.next_offset for intake in intakes}
         self.positions = {**self.positions, **moved}
         told = self.positions if self.positions_unsaid else dict(moved)
@@ -201,10 +241,15 @@ class Partition:
         dead_letters = [letter for intake in intakes for letter in intake.dead_letters]
         return Folded(
             self,
-            [*answers.outputs(), *dead_letters],
-            [*layer.users_rows(), *position_rows(moved), *self._notes(fold)],
+            [*answers.outputs(), *dead_letters, *receipts.outputs],
+            [
+                *layer.users_rows(),
+                *position_rows(moved),
+                *self._notes(fold),
+                *receipts.users_rows,
+            ],
             [*layer.content_rows(), *position_rows(content_moved)],
-            self._timer_rows(fold, due),
+            [*self._timer_rows(fold, due), *index_rows, *receipts.local_rows],
             self.positions,
             told,
             layer,
@@ -212,7 +257,25 @@ class Partition:
             fanned,
             [Fanned(job.topic, job.received_ms) for job in layer.jobs.values() if job is not None],
             answers.grants_by_time,
+            receipts,
+            answers.purges_ms,
+            Delivered(),
         )
+
+    def _fold_receipts(self, fold: Fold, answers: Answers) -> Part:
+        deleted = [
+            user_id
+            for user_id, change in fold.users.items()
+            if change.after.user.deleted and not (change.before and change.before.user.deleted)
+        ]
+        return self.receipts.fold((*fold.users, *answers.jobs), answers.answered, deleted)
+
+    def _is_settled(self, user_id: str, action: Action) -> bool:
+        """Whether nothing that an *action* of a user has caused is on its way or held."""
+        row = self.view.user(user_id)
+        if user_id in self.view.jobs or (row is not None and row.seeded):
+            return False
+        return action == "filed" or row is None or row.held is None
 
     def _notes(self, fold: Fold) -> list[Row]:
         """Return what else the state has to say of itself, with the decisions it is true of."""
@@ -223,15 +286,24 @@ class Partition:
         """Note that the rows of *folded*, the oldest of this partition, are in the store."""
         self.view.pop(folded.layer)
         self.sweep.persisted()
+        self.letters.persisted()
         if self._outputs_row and self._outputs_row[0] in folded.users_rows:
             self._outputs_row = []
-        self._timers.persisted(folded.local_rows)
+        self._timers.persisted([row for row in folded.local_rows if row[0][:1] == rows.TIMER])
+        self.receipts.persisted(folded.receipts, folded.delivered.ends, folded.delivered.at_ms)
+        if self.receipts.unsettled and not (self.holding or self.view.jobs or self._due_at_once()):
+            self.receipts.settle()
+
+    def _due_at_once(self) -> bool:
+        return self._timers.next_due_ms() == DUE_AT_ONCE_MS
 
     def roll_back(self, positions: dict[str, int]) -> None:
         """Forget all that is not persisted; the inputs are read again from *positions*."""
         self.view.drop()
         self._timers.roll_back()
+        self.letters.roll_back()
         self.sweep.reload()
+        self.receipts.roll_back()
         self.positions = positions
         self.positions_unsaid = True
 
@@ -258,16 +330,16 @@ class Partition:
                         items.add((event.user_id, event.content_id))
         self.view.fetch(users, items)
 
-    def _fold_intake(self, fold: Fold, intake: Intake) -> Handled:
+    def _fold_intake(self, fold: Fold, intake: Intake, now_ms: int) -> Handled:
         applied = 0
         for entry in intake.entries:
-            if self._fold_entry(fold, intake.topic, entry):
+            if self._fold_entry(fold, intake.topic, entry, now_ms):
                 applied += 1
         bad = len(intake.dead_letters)
         received_ms = [entry.origin.received_ms for entry in intake.entries]
         return Handled(intake.topic, applied, len(received_ms) - applied - bad, bad, received_ms)
 
-    def _fold_entry(self, fold: Fold, topic: str, entry: Entry) -> bool:
+    def _fold_entry(self, fold: Fold, topic: str, entry: Entry, now_ms: int) -> bool:
         """Fold one record; return whether it is a good one that told anything new."""
         origin, event = entry.origin, entry.event
         if isinstance(event, ItemFacts):
@@ -275,6 +347,8 @@ class Partition:
             if entry.resolves is not None:
                 fold.resolution(event.user_id, entry.resolves, origin)
         elif isinstance(event, UserFacts):
+            if event.facts.objections:
+                return self._fold_objection(fold, event, origin, now_ms)
             applied = fold.user_record(event, origin)
         else:
             user_id, content_id = event.user_id, event.content_id
@@ -285,6 +359,15 @@ class Partition:
             else:
                 fold.bad_user_record(user_id, _restricting_ref(topic, entry), origin)
             return False
+        return applied
+
+    def _fold_objection(self, fold: Fold, event: UserFacts, origin: Origin, now_ms: int) -> bool:
+        user_id = event.user_id
+        change = fold.users.get(user_id)
+        before = self.view.user(user_id) if change is None else change.after
+        applied = fold.user_record(event, origin)
+        after = fold.users[user_id].after
+        self.receipts.hear(user_id, event.facts.objections, origin, before, after, now_ms)
         return applied
 
     def _work_off(
@@ -327,6 +410,12 @@ class Partition:
             if not self._waits(job) and (grants > 0 or not _is_rationed(job))
         ]
 
+    def _is_free(self, user_id: str, free_below: Mapping[str, int]) -> bool:
+        """Whether the grant that *user_id* waits for came of a record that may grant now."""
+        row = self.view.user(user_id)
+        held = None if row is None else row.held
+        return held is not None and is_below(held.cause, free_below)
+
     def _waits(self, job: Job) -> bool:
         """Whether a fan-out has to wait: it may grant, and grants are held."""
         return self.holding and (job.phase > PURGE or not job.rest)
@@ -350,11 +439,13 @@ class Partition:
         return layer
 
     def _timer_rows(self, fold: Fold, due: Iterable[tuple[int, str]]) -> list[Row]:
-        found: list[Row] = [(rows.timer_key(due_ms, user_id), None) for due_ms, user_id in due]
+        fired = set(due)
+        found: list[Row] = [(rows.timer_key(due_ms, user_id), None) for due_ms, user_id in fired]
         for user_id, change in fold.users.items():
             next_ms = change.after.next_change_ms
             before_ms = None if change.before is None else change.before.next_change_ms
-            if next_ms not in (before_ms, NEVER_MS):
+            is_set = next_ms == before_ms and (next_ms, user_id) not in fired
+            if next_ms != NEVER_MS and not is_set:
                 found.append((rows.timer_key(next_ms, user_id), b""))
         return found
 

@@ -13,10 +13,11 @@ from streams.core.fold import CAUSED_BY_TIME
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.worker.fetch import Fetch
-from streams.worker.names import DEAD_LETTERS, INPUTS
+from streams.worker.names import CONTENT, DEAD_LETTERS, INPUTS
 from streams.worker.page import Page, make_page
 from streams.worker.partition import Fanned, Folded, Partition
 from streams.worker.rounds import Place, Round
+from streams.worker.stores import Stores
 
 
 class WorkerStatus:
@@ -26,11 +27,14 @@ class WorkerStatus:
     partitions: those that are restored and serving, shared with the cycle.
     """
 
-    def __init__(self, settings: Settings, fetch: Fetch, metrics: Metrics, instance: str) -> None:
+    def __init__(
+        self, settings: Settings, fetch: Fetch, metrics: Metrics, stores: Stores, instance: str
+    ) -> None:
         self.instance = instance
         self._settings = settings
         self._fetch = fetch
         self._metrics = metrics
+        self._stores = stores
         self.partitions: Mapping[int, Partition] = {}
         self._assigned: dict[int, float] = {}  # partition -> since when, by time.time()
         self._member = False
@@ -94,6 +98,7 @@ class WorkerStatus:
             for fanned in part.fanned:
                 self._finishing.remove((number, fanned))
             self._arrived(part)
+            self._stores.committed(part)
 
     def ready(self) -> tuple[bool, str]:
         """Return whether every assigned partition, at least one, is serving; and what is not."""
@@ -126,11 +131,15 @@ class WorkerStatus:
         now_s = time.time()
         lag = self._fetch.lag()
         idle_since_s = self._fetch.idle_since_s
+        held_since_s = self._fetch.held_since_s()
         ages: dict[tuple[str, int], float] = {}
         for partition, since_s in self._assigned.items():
             for name in INPUTS:
+                unread_since_s = idle_since_s
+                if name == CONTENT:
+                    unread_since_s = min(idle_since_s, held_since_s.get(partition, idle_since_s))
                 ages[self._settings.topic(name), partition] = self._age(
-                    (name, partition), now_s, since_s, lag, idle_since_s
+                    (name, partition), now_s, since_s, lag, unread_since_s
                 )
         for number, fanned in [*self._fanning_out(), *self._finishing]:
             place = fanned.topic, number
@@ -170,6 +179,18 @@ class WorkerStatus:
             number: partition.sweep.pending_users()
             for number, partition in list(self.partitions.items())
         }
+
+    def oldest_unacknowledged(self) -> Mapping[tuple[str, str], float]:
+        """Return the age in seconds of the oldest output not acknowledged, by store and phase."""
+        return self._stores.oldest_unacknowledged()
+
+    def dead_letters_open(self) -> Mapping[str, int]:
+        """Return the dead letters that stand against a user or an item, by topic."""
+        counts = dict.fromkeys((self._settings.topic(topic) for topic in INPUTS), 0)
+        for partition in list(self.partitions.values()):
+            for topic, number in partition.letters.counts().items():
+                counts[topic] = counts.get(topic, 0) + number
+        return counts
 
     def _age(
         self,
