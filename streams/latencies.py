@@ -32,6 +32,14 @@ class Latencies:
         self.count = 0
         self.sum_ms = 0
 
+    def observe(self, latency_ms: int, count: int = 1) -> None:
+        """Add a latency, *count* times; a negative one (clock skew) counts as 0."""
+        latency_ms = max(latency_ms, 0)
+        self.sum_ms += latency_ms * count
+        self.count += count
+        for index in range(bisect_left(BOUNDS_MS, latency_ms), len(BOUNDS_MS)):
+            self.within[index] += count
+
     def observe_many(self, received_ms: Sequence[int], now_ms: int) -> None:
         """
         Add `now_ms - t` for each t of *received_ms*; what lies ahead (clock skew) counts as 0.

@@ -123,9 +123,39 @@ RESTORE = Metric(
     "How long the latest restore of state took; 0 before the first.",
 )
 
+STORE_PROPAGATION = Metric(
+    "objections_store_propagation_seconds",
+    "histogram",
+    ("store", "phase"),
+    "seconds",
+    "From the input's broker time stamp to the store's acknowledgement, purges only.",
+)
+OLDEST_UNACKNOWLEDGED = Metric(
+    "objections_oldest_unacknowledged_seconds",
+    "gauge",
+    ("store", "phase"),
+    "seconds",
+    "Age of the oldest output the store has not acknowledged; 0 when none.",
+)
+STORE_REGRESSIONS = Metric(
+    "objections_store_regressions_total",
+    "counter",
+    ("store",),
+    "acknowledgements",
+    "Acknowledgements that went back: the store was restored from a backup.",
+)
+ACKNOWLEDGEMENTS_REFUSED = Metric(
+    "objections_acknowledgements_refused_total",
+    "counter",
+    ("store",),
+    "acknowledgements",
+    "Acknowledgements above the end of the output they are of: they do not count.",
+)
+
 METRICS: Final = (
     PROPAGATION, OLDEST_UNPROPAGATED, EVENTS, PUBLISHED, TRANSACTIONS, CONSUMER_LAG,
     FANOUT_PENDING, CLOCK_OVERDUE, POLICY_PENDING, RESTORED_ROWS, RESTORE,
+    STORE_PROPAGATION, OLDEST_UNACKNOWLEDGED, STORE_REGRESSIONS, ACKNOWLEDGEMENTS_REFUSED,
 )  # fmt: skip
 
 
@@ -137,6 +167,7 @@ class Gauges(Protocol):
     def fanout_pending(self) -> Mapping[int, int]: ...
     def clock_overdue(self) -> Mapping[int, float]: ...
     def policy_pending(self) -> Mapping[int, int]: ...
+    def oldest_unacknowledged(self) -> Mapping[tuple[str, str], float]: ...
 
 
 class Metrics(Collector):
@@ -145,21 +176,34 @@ class Metrics(Collector):
 
     inputs, outputs: full topic names whose series exist from the start with 0, so that `rate`
     sees their first event and `absent` means that the worker is gone.
+    stores: the phases that each store acknowledges, whose series exist from the start as well.
     """
 
-    def __init__(self, inputs: Iterable[str], outputs: Iterable[str] = ()) -> None:
-        inputs = tuple(inputs)
+    def __init__(
+        self,
+        inputs: Iterable[str],
+        outputs: Iterable[str] = (),
+        stores: Mapping[str, Iterable[str]] | None = None,
+    ) -> None:
+        inputs, stores = tuple(inputs), stores or {}
         self._lock = Lock()  # Held for a few microseconds: never while a gauge is asked.
         self._source: Gauges | None = None
         self._restore_s = 0.0
-        self._latencies = {
-            (stage, topic): Latencies() for stage in get_args(Stage) for topic in inputs
+        self._latencies: dict[Metric, dict[Labels, Latencies]] = {
+            PROPAGATION: {
+                (stage, topic): Latencies() for stage in get_args(Stage) for topic in inputs
+            },
+            STORE_PROPAGATION: {
+                (name, phase): Latencies() for name, phases in stores.items() for phase in phases
+            },
         }
         self._counts: dict[Metric, dict[Labels, int]] = {
             EVENTS: {(topic, each): 0 for topic in inputs for each in get_args(EventOutcome)},
             PUBLISHED: {(topic, each): 0 for topic in outputs for each in get_args(OutputKind)},
             TRANSACTIONS: {(each,): 0 for each in get_args(TransactionOutcome)},
             RESTORED_ROWS: {(): 0},
+            STORE_REGRESSIONS: {(name,): 0 for name in stores},
+            ACKNOWLEDGEMENTS_REFUSED: {(name,): 0 for name in stores},
         }
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -202,6 +246,23 @@ class Metrics(Collector):
         self._count(RESTORED_ROWS, {(): rows})
         self._restore_s = seconds
 
+    def store_propagation(
+        self, store: str, phase: str, purges: Iterable[tuple[int, int]], at_ms: int
+    ) -> None:
+        """Purges have been acknowledged at *at_ms*: their causes' time stamps, and how many."""
+        with self._lock:
+            latencies = self._latencies[STORE_PROPAGATION].setdefault((store, phase), Latencies())
+            for received_ms, count in purges:
+                latencies.observe(at_ms - received_ms, count)
+
+    def store_regression(self, store: str) -> None:
+        """Count an acknowledgement that went back."""
+        self._count(STORE_REGRESSIONS, {(store,): 1})
+
+    def acknowledgement_refused(self, store: str) -> None:
+        """Count an acknowledgement of what there is not."""
+        self._count(ACKNOWLEDGEMENTS_REFUSED, {(store,): 1})
+
     def transactions(self) -> Mapping[str, int]:
         """Return how many transactions have ended, by outcome."""
         with self._lock:
@@ -228,9 +289,7 @@ class Metrics(Collector):
         if not received_ms:
             return
         with self._lock:
-            latencies = self._latencies.get((stage, topic))
-            if latencies is None:
-                latencies = self._latencies[stage, topic] = Latencies()
+            latencies = self._latencies[PROPAGATION].setdefault((stage, topic), Latencies())
             latencies.observe_many(received_ms, now_ms)
 
     def _count(self, metric: Metric, news: Mapping[Labels, int]) -> None:
@@ -250,6 +309,7 @@ class Metrics(Collector):
             found[FANOUT_PENDING] = _by_partition(self._source.fanout_pending())
             found[CLOCK_OVERDUE] = _by_partition(self._source.clock_overdue())
             found[POLICY_PENDING] = _by_partition(self._source.policy_pending())
+            found[OLDEST_UNACKNOWLEDGED] = dict(self._source.oldest_unacknowledged().items())
         return found
 
     def _histogram(self, metric: Metric) -> HistogramMetricFamily:
@@ -257,7 +317,7 @@ class Metrics(Collector):
         with self._lock:
             found = [
                 (labels, [*each.within, each.count], each.sum_ms)
-                for labels, each in self._latencies.items()
+                for labels, each in self._latencies[metric].items()
             ]
         for labels, counts, sum_ms in found:
             family.add_metric(labels, list(zip(_LE, counts, strict=True)), sum_value=sum_ms / 1000)

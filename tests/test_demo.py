@@ -36,6 +36,7 @@ from streams.errors import CheckFailed
 from streams.kafka.local import LocalKafka
 from streams.proof import INPUTS, Truth, expected, read
 from streams.settings import Settings
+from tests.worker_process import wait_for
 
 WAIT_S = 90.0
 STOP_S = 30.0
@@ -218,7 +219,10 @@ def test_kept_running_it_can_be_looked_at_and_leaves_nothing(
 
     assert not worker.is_running()
     assert [] == demo.folders
-    assert not {name for name in topics_of(kafka) if name.startswith(figures["prefix"])}
+    wait_for(
+        lambda: not {name for name in topics_of(kafka) if name.startswith(figures["prefix"])},
+        "its topics to go",
+    )
 
 
 def test_a_worker_that_dies_ends_the_demo(kafka: LocalKafka, tmp_path: Path) -> None:
@@ -251,7 +255,7 @@ def test_ctrl_c_at_any_time_leaves_nothing(kafka: LocalKafka, tmp_path: Path) ->
     assert "Traceback" not in demo.said
     assert not worker.is_running()
     assert [] == demo.folders
-    assert before == topics_of(kafka)
+    wait_for(lambda: topics_of(kafka) <= before, "its topics to go")
 
 
 def test_what_is_wrong_fails_the_demo(

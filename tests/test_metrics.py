@@ -38,6 +38,9 @@ class Measured:
     def clock_overdue(self) -> Mapping[int, float]:
         return self.overdue
 
+    def oldest_unacknowledged(self) -> dict[tuple[str, str], float]:
+        return {("index", "hidden"): 2.5}
+
     def policy_pending(self) -> dict[int, int]:
         return {0: 0}
 
@@ -209,7 +212,7 @@ def test_what_is_scraped_is_what_is_declared() -> None:
     """
     Names, types, labels and meanings on the wire are those of the table.
     """
-    metrics = Metrics(INPUTS, OUTPUTS)
+    metrics = Metrics(INPUTS, OUTPUTS, {"index": ("hidden", "erased")})
     metrics.watch(Measured({("a", 0): 1.0}, {("a", 0): 1}, {0: 1}, {0: 1.0}))
 
     families = {
@@ -270,3 +273,26 @@ def test_no_count_is_lost_between_threads() -> None:
     assert total == value(metrics, "objections_events_total", topic="eu.content", outcome="applied")
     labels = {"topic": "eu.content", "stage": "decided"}
     assert total == value(metrics, "objections_propagation_seconds_count", **labels)
+
+
+def test_purges_are_counted_by_store_and_phase() -> None:
+    """Each purge counts from its cause to the acknowledgement, also where many are one group."""
+    metrics = Metrics(INPUTS, OUTPUTS, {"index": ("hidden", "erased"), "features": ("hidden",)})
+
+    metrics.store_propagation("index", "hidden", [(1_000, 3), (1_400, 1)], 1_500)
+    metrics.store_regression("index")
+    metrics.acknowledgement_refused("features")
+
+    of_index = {"store": "index", "phase": "hidden"}
+    assert 4 == value(metrics, "objections_store_propagation_seconds_count", **of_index)
+    assert 1.6 == value(metrics, "objections_store_propagation_seconds_sum", **of_index)
+    bucket = {**of_index, "le": "0.1"}
+    assert 1 == value(metrics, "objections_store_propagation_seconds_bucket", **bucket)
+    assert 4 == value(
+        metrics, "objections_store_propagation_seconds_bucket", **{**of_index, "le": "0.5"}
+    )
+    erased = {"store": "index", "phase": "erased"}
+    assert 0 == value(metrics, "objections_store_propagation_seconds_count", **erased)
+    assert 1 == value(metrics, "objections_store_regressions_total", store="index")
+    assert 0 == value(metrics, "objections_store_regressions_total", store="features")
+    assert 1 == value(metrics, "objections_acknowledgements_refused_total", store="features")

@@ -48,8 +48,8 @@ def test_everyone_is_decided_again_purges_first_and_after_a_kill_too(
         wait_until_caught_up(kafka, prefix, workers=[worker])
     before = assert_proven(kafka, prefix, policy=_policy(FIRST))
 
-    # A slice of 20 items lets 5 users of each partition be decided again in a cycle.
-    options = {"POLICY": _file(tmp_path, SECOND), "FANOUT_SLICE_ITEMS": 20}
+    # A slice of 4 items lets one user of each partition be decided again in a cycle: time to kill.
+    options = {"POLICY": _file(tmp_path, SECOND), "FANOUT_SLICE_ITEMS": 4}
     with Worker(kafka, prefix, state, **options) as worker:  # type: ignore[arg-type]
         wait_for(lambda: worker.get("/metrics").status == OK and _pending(worker) > 0, "a walk")
         with Watch(kafka, prefix) as watch:

@@ -17,7 +17,7 @@ import msgspec
 import topics
 from streams import errors, metrics, settings
 from streams.commands import main
-from streams.core import fanout, fold, item, reasons
+from streams.core import fanout, fold, item, reasons, receipts
 from streams.state import rows
 
 Facts = dict[str, Any]
@@ -57,6 +57,10 @@ def facts() -> Facts:
             "user": {"version": rows.USER_VERSION, "layout": layout(fold.UserRow)},
             "job": {"version": rows.JOB_VERSION, "layout": layout(fanout.Job)},
             "item": {"version": rows.ITEM_VERSION, "layout": layout(item.Item)},
+            "receipt": {
+                "version": rows.RECEIPT_VERSION,
+                "layout": layout(receipts.ReceiptRow),
+            },
         },
     }
 

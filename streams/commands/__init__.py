@@ -16,6 +16,7 @@ from streams.commands.common import exit_statuses
 COMMANDS = {
     "demo": ("streams.commands.demo", "demo", "See objections purge items, on a real Kafka."),
     "worker": ("streams.commands.worker", "worker", "Decide on users and items, and publish it."),
+    "receipt": ("streams.commands.receipt", "receipt", "Tell how far an objection has got."),
     "topics": ("streams.commands.topics", "topics", "Plan, apply and check the topics."),
     "bench": ("streams.commands.bench", "bench", "Measure throughput and latency."),
     "kafka": ("streams.commands.kafka", "kafka", "Run a local Kafka for development."),

@@ -44,6 +44,8 @@ class Answers:
 
     jobs: fan-outs begun, moved on or (None) done.
     forgotten: items that leave the state with their account, by user.
+    answered: items purged and items allowed again, of users whose decision has changed.
+    purges_ms: by output, the broker time stamps of the records that have caused purges.
     grants_by_time: outputs so far that allow what the clock or the policy made eligible.
     content_offset: where this cycle's records of `content` begin.
     """
@@ -53,6 +55,8 @@ class Answers:
     ) -> None:
         self.jobs: dict[str, Job | None] = {}
         self.forgotten: dict[str, list[Answer]] = {}
+        self.answered: dict[str, tuple[int, int]] = {}
+        self.purges_ms: dict[str, list[int]] = {"training-users": [], "training-content": []}
         self.grants_by_time = 0
         self._writer = writer
         self._known = known
@@ -118,6 +122,8 @@ class Answers:
                     user_id, product, row.epoch, origin, allowed=allowed
                 )
                 (self._user_grants if allowed else self._user_purges).append(output)
+                if not allowed and origin.topic not in CAUSED_BY_TIME:
+                    self.purges_ms["training-users"].append(origin.received_ms)
                 self._count(origin, allowed=allowed)
 
     def _answer_anew(self, user_id: str, fold: Fold, origin: Origin, inline_items: int) -> None:
@@ -197,6 +203,10 @@ class Answers:
         if answer.differs and not done:
             content_id = answer.content_id.decode()
             self._write(user_id, content_id, answer.item, row, origin, allowed=answer.allowed)
+            purged, allowed = self.answered.get(user_id, (0, 0))
+            self.answered[user_id] = (
+                (purged, allowed + 1) if answer.allowed else (purged + 1, allowed)
+            )
         if forget:
             self.forgotten.setdefault(user_id, []).append(answer)
 
@@ -243,6 +253,8 @@ class Answers:
         self, user_id: str, content_id: str, revision: int, row: UserRow, origin: Origin
     ) -> None:
         revision = REVISION_MAX if row.user.deleted else max(revision, 0)
+        if origin.topic not in CAUSED_BY_TIME:
+            self.purges_ms["training-content"].append(origin.received_ms)
         self._purges.append(
             self._writer.content_purged(user_id, content_id, revision, row.epoch, origin)
         )

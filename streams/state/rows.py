@@ -17,6 +17,7 @@ import msgspec
 from streams.core.fanout import Job
 from streams.core.fold import UserRow
 from streams.core.item import Item
+from streams.core.receipts import Action, ReceiptRow
 from streams.errors import Halt
 
 USER: Final = b"u"  # user_id -> UserRow
@@ -24,20 +25,25 @@ JOB: Final = b"j"  # user_id -> Job
 DEAD_LETTER: Final = b"d"  # user_id, offset of a bad `content` record -> its content_id
 POSITION: Final = b"p"  # an input topic -> the next offset to read
 ITEM: Final = b"i"  # user_id, content_id -> Item
+RECEIPT: Final = b"r"  # user_id, objection_id, action -> ReceiptRow
 # Of the local store alone, as they follow from other rows:
 TIMER: Final = b"t"  # an instant, user_id -> nothing
 META: Final = b"m"  # about the store itself
+RECEIPT_NUMBER: Final = b"n"  # a receipt's number -> the key of its row
+RECEIPT_OPEN: Final = b"o"  # the key of the row of a receipt not yet published -> nothing
 
 # The versions we write, and the highest we read.  tests/test_released.py says which to raise.
 USER_VERSION: Final = 2  # 2: seeded
 JOB_VERSION: Final = 1
 ITEM_VERSION: Final = 1
+RECEIPT_VERSION: Final = 1
 PLAIN_VERSION: Final = 1  # of numbers and texts
 
 VERSIONS: Final = {
     USER: USER_VERSION,
     JOB: JOB_VERSION,
     ITEM: ITEM_VERSION,
+    RECEIPT: RECEIPT_VERSION,
     DEAD_LETTER: PLAIN_VERSION,
     POSITION: PLAIN_VERSION,
 }
@@ -45,12 +51,15 @@ _NAMES: Final = {
     USER: "a user's row",
     JOB: "the row of a fan-out",
     ITEM: "an item's row",
+    RECEIPT: "the row of a receipt",
     DEAD_LETTER: "the row of an unreadable item",
     POSITION: "the row of a position",
 }
 
 _LENGTH: Final = struct.Struct(">H")
 _OFFSET: Final = struct.Struct(">Q")
+Row = tuple[bytes, bytes | None]  # key and value; None deletes
+
 _USER_HEAD: Final = struct.Struct(">Bq")  # version, next_change_ms
 # version, revision, created_ms, readable_offset, visibility, product, kind, flags, dead letters
 _ITEM_HEAD: Final = struct.Struct(">BqqqBBBBI")
@@ -60,6 +69,8 @@ _PRIVATE_MESSAGE: Final = 2
 _encode: Final = msgspec.msgpack.Encoder().encode
 _user_decoder: Final = msgspec.msgpack.Decoder(UserRow)
 _job_decoder: Final = msgspec.msgpack.Decoder(Job)
+_receipt_decoder: Final = msgspec.msgpack.Decoder(ReceiptRow)
+_ACTIONS: Final[dict[Action, bytes]] = {"filed": b"f", "withdrawn": b"w"}
 
 
 class NewerRow(Halt):
@@ -110,10 +121,11 @@ def position_key(topic: str) -> bytes:
     return POSITION + topic.encode()
 
 
-# Beside the positions: the damage that a rebuild has begun to make good, 0 once it has; and the
-# topic ids of the outputs.
+# Beside the positions: the damage that a rebuild has begun to make good, 0 once it has; the topic
+# ids of the outputs; and of the receipts what belongs to no single one.
 REBUILD_KEY: Final = position_key("rebuild")
 OUTPUTS_KEY: Final = position_key("outputs")
+RECEIPTS_KEY: Final = position_key("receipts")  # how far the stores have been followed
 
 
 def timer_key(due_ms: int, user_id: str) -> bytes:
@@ -205,6 +217,52 @@ def decode_item(data: bytes) -> Item:
         readable_offset,
         letters,
     )
+
+
+def receipts_prefix(user_id: str) -> bytes:
+    """Return what the keys of all receipts of *user_id*, and no others, begin with."""
+    user = user_id.encode()
+    return RECEIPT + _LENGTH.pack(len(user)) + user
+
+
+def receipt_key(user_id: str, objection_id: str, action: Action) -> bytes:
+    """Return the key of a receipt's row."""
+    return receipts_prefix(user_id) + objection_id.encode() + _ACTIONS[action]
+
+
+def receipt_of(key: bytes) -> tuple[str, str, Action]:
+    """Return user_id, objection_id and action in the key of a receipt's row."""
+    end = 3 + _LENGTH.unpack_from(key, 1)[0]
+    action: Action = "filed" if key.endswith(_ACTIONS["filed"]) else "withdrawn"
+    return key[3:end].decode(), key[end:-1].decode(), action
+
+
+def receipt_number_key(number: int) -> bytes:
+    """Return the key that finds a published receipt by its number."""
+    return RECEIPT_NUMBER + _OFFSET.pack(number)
+
+
+def receipt_number_of(key: bytes) -> int:
+    """Return the number in the key that finds a receipt by it."""
+    return int(_OFFSET.unpack_from(key, 1)[0])
+
+
+def receipt_index(key: bytes, row: ReceiptRow) -> Row | None:
+    """Return the row of the local store that finds the receipt *row*, if it has to be found."""
+    if not row.published_ms:
+        return RECEIPT_OPEN + key, b""
+    return (receipt_number_key(row.number), key) if row.number else None
+
+
+def encode_receipt(row: ReceiptRow) -> bytes:
+    """Return the bytes of a receipt's row."""
+    return bytes([RECEIPT_VERSION]) + _encode(row)
+
+
+def decode_receipt(data: bytes) -> ReceiptRow:
+    """Return the receipt in *data*.  Raises `NewerRow`."""
+    _check(data, VERSIONS[RECEIPT], _NAMES[RECEIPT])
+    return _receipt_decoder.decode(memoryview(data)[1:])
 
 
 def encode_number(number: int) -> bytes:

@@ -47,7 +47,7 @@ _OF_THE_MACHINE: Final = (
     "Too many open files",
 )
 
-Row = tuple[bytes, bytes | None]  # key and value; None deletes
+Row = rows.Row
 
 
 class Memory:

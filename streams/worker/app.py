@@ -31,6 +31,7 @@ from streams.worker.partition import Partition
 from streams.worker.restore import Changelogs, Progress, Restore, Restored
 from streams.worker.rounds import Assigned, Round, Start
 from streams.worker.status import WorkerStatus
+from streams.worker.stores import Stores
 from streams.worker.transaction import Publisher
 from streams.worker.transport import FAUST_LOGGER, RoundConsumer, Transport
 
@@ -78,9 +79,16 @@ class ObjectionWorker(Service):
         self._memory = Memory(settings.block_cache_bytes)
         self._publisher = Publisher(settings, f"{settings.group}-{instance}")
         self._fetch = Fetch(settings, self, changelogs.partitions_n)
-        self.status = WorkerStatus(settings, self._fetch, metrics, instance)
+        self._stores = Stores(
+            settings,
+            metrics,
+            changelogs.partitions_n,
+            self._loop_here.call_soon_threadsafe,
+            self.fail,
+        )
+        self.status = WorkerStatus(settings, self._fetch, metrics, self._stores, instance)
         self.cycle = Cycle(settings, self._publisher, self._fetch, metrics, self.status)
-        self.status.partitions = self.cycle.partitions
+        self.status.partitions = self._stores.partitions = self.cycle.partitions
         metrics.watch(self.status)
         self._http = HttpServer(settings, self.status, metrics)
         self._restore: Restore | None = None
@@ -100,6 +108,7 @@ class ObjectionWorker(Service):
             await self.cycle.start()
             await consumer.subscribed.wait()
             self._fetch.start()
+            self._stores.start()
             await self.cycle.run()
         except asyncio.CancelledError:
             raise
@@ -123,6 +132,7 @@ class ObjectionWorker(Service):
         self._fetch.stop()
         if self._fetch.is_alive():
             await asyncio.to_thread(self._fetch.join)
+        await asyncio.to_thread(self._stores.stop)
         await self._http.stop()
 
     def fail(self, error: BaseException) -> None:
@@ -236,6 +246,7 @@ class ObjectionWorker(Service):
         partition.positions_unsaid = restored.committed != restored.positions
         partition.outputs_known(self._changelogs.output_ids)
         self.cycle.add_partition(partition)
+        self._stores.taken_over(restored.number, assignment)
         self._fetch.start_partition(
             Start(restored.number, restored.positions, restored.ends), assignment
         )
@@ -252,6 +263,8 @@ class ObjectionWorker(Service):
             self._settings.topic("content"),
             self._settings.fanout_inline_items,
             self.cycle.now_ms(),
+            self._settings.stores,
+            int(self._settings.clock_offset_s * 1000),
         )
 
     def _restore_ended(self, progress: Progress, error: BaseException | None) -> None:
@@ -280,6 +293,7 @@ class ObjectionWorker(Service):
         self.status.assigned(frozenset(), member=False)
         await self._cancel_restore()
         await self.cycle.give_up()
+        self._stores.given_up()
         await self._consumer.faust_revoked()
         logger.info("partitions given up")
 

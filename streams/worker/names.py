@@ -12,7 +12,9 @@ INPUTS: Final = (*USER_TOPICS, CONTENT)
 
 DEAD_LETTERS: Final = "dead-letters"
 DECISIONS: Final = ("eligibility", "training-users", "training-content")
-OUTPUTS: Final = (*DECISIONS, DEAD_LETTERS)
+RECEIPTS: Final = "receipts"
+PURGE_ACKS: Final = "purge-acks"
+OUTPUTS: Final = (*DECISIONS, DEAD_LETTERS, RECEIPTS)
 USERS_CHANGELOG: Final = "objections-users-changelog"
 CONTENT_CHANGELOG: Final = "objections-content-changelog"
 CHANGELOGS: Final = (USERS_CHANGELOG, CONTENT_CHANGELOG)

@@ -5,6 +5,7 @@ Pure arithmetic over the state: no Kafka here.  A cycle's result, `Folded`, is e
 has to be written for it, in one transaction and then in one WriteBatch.
 """
 
+import time
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Final, NamedTuple
@@ -12,12 +13,14 @@ from typing import Final, NamedTuple
 from streams.core.answers import Answers
 from streams.core.decode import ItemFacts, UserFacts
 from streams.core.fanout import PURGE, Job
-from streams.core.fold import CAUSED_BY_TIME, Fold, ItemChange, is_below
+from streams.core.fold import CAUSED_BY_TIME, DUE_AT_ONCE_MS, Fold, ItemChange, Origin, is_below
 from streams.core.item import Item
 from streams.core.outputs import Output, Writer
 from streams.core.policy import Policy
+from streams.core.receipts import Action
 from streams.core.times import NEVER_MS
 from streams.errors import Halt
+from streams.setting_values import Store as DataStore
 from streams.state import rows
 from streams.state.layer import Layer, position_rows
 from streams.state.store import Reached, Row, Store
@@ -25,6 +28,7 @@ from streams.state.view import View
 from streams.worker.gate import Gate
 from streams.worker.intake import Entry, Intake
 from streams.worker.names import ACCOUNT_AGES, CONTENT, INPUTS, OBJECTIONS
+from streams.worker.receipts import Part, Receipts
 from streams.worker.sweep import Sweep
 from streams.worker.timers import Timer, Timers
 
@@ -62,6 +66,8 @@ class Folded(NamedTuple):
     has yet to be told.
     delayed: records (topic, time stamp) whose fan-out goes on beyond this cycle.
     grants_by_time: records of outputs that the clock or the policy has caused.
+    purges_ms: by output, the broker time stamps of the records that have caused purges.
+    delivered: filled as it is committed: by output, where this cycle's records end.
     """
 
     partition: "Partition"
@@ -76,6 +82,17 @@ class Folded(NamedTuple):
     fanned: list[Fanned]
     delayed: list[Fanned]
     grants_by_time: int
+    receipts: Part
+    purges_ms: dict[str, list[int]]
+    delivered: "Delivered"
+
+
+class Delivered:
+    """By output, where a cycle's records end (the offset behind the last); and when it was so."""
+
+    def __init__(self) -> None:
+        self.ends: dict[str, int] = {}
+        self.at_ms = 0
 
 
 class Partition:
@@ -97,6 +114,8 @@ class Partition:
         content_topic: str,
         inline_items: int,
         now_ms: int,
+        stores: tuple[DataStore, ...] = (),
+        clock_offset_ms: int = 0,
     ) -> None:
         self.number = number
         self.store = store
@@ -115,6 +134,7 @@ class Partition:
         self.sweep = Sweep(store, policy, now_ms, f"partition {number}")
         self.positions_unsaid = False  # the group's offsets are others than our positions
         self._outputs_row: list[Row] = []  # what is still to be noted of the outputs
+        self.receipts = Receipts(store, stores, self._is_settled, clock_offset_ms)
 
     def hold(self) -> None:
         """Hold grants until they are released."""
@@ -130,6 +150,7 @@ class Partition:
 
     def outputs_known(self, output_ids: str) -> None:
         """Note in the state which topics the outputs are, with the next cycle, if it is new."""
+        self.receipts.outputs_are(output_ids, int(time.time() * 1000))
         if self.store.get(rows.OUTPUTS_KEY) is None:
             self._outputs_row = [(rows.OUTPUTS_KEY, rows.encode_text(output_ids))]
 
@@ -146,7 +167,7 @@ class Partition:
         """
         if self.positions_unsaid or self._ready_jobs(grants):
             return True
-        if self.sweep.under_way and self._may_fire():
+        if self.receipts.has_work() or (self.sweep.under_way and self._may_fire()):
             return True
         if not self._may_fire():
             return False
@@ -196,13 +217,14 @@ class Partition:
             fold.decide_again(user_id)
         for due_ms, user_id in due:
             fold.time_passed(user_id, due_ms, self.number)
-        handled = [self._fold_intake(fold, intake) for intake in intakes]
+        handled = [self._fold_intake(fold, intake, now_ms) for intake in intakes]
         writer = Writer(self._source, now_ms, self._policy)
         answers = Answers(writer, self.view, self._prefix, self._content_end)
         answers.add_fold(fold, self._inline_items)
         layer = self._layer_of(fold, answers)
         self.view.push(layer)
         fanned = self._work_off(answers, fold, layer, slice_items, grants)
+        receipts = self._fold_receipts(fold, answers)
         moved = {intake.topic: intake.next_offset for intake in intakes}
         self.positions = {**self.positions, **moved}
         told = self.positions if self.positions_unsaid else dict(moved)
@@ -215,10 +237,15 @@ class Partition:
         dead_letters = [letter for intake in intakes for letter in intake.dead_letters]
         return Folded(
             self,
-            [*answers.outputs(), *dead_letters],
-            [*layer.users_rows(), *position_rows(moved), *self._notes(fold)],
+            [*answers.outputs(), *dead_letters, *receipts.outputs],
+            [
+                *layer.users_rows(),
+                *position_rows(moved),
+                *self._notes(fold),
+                *receipts.users_rows,
+            ],
             [*layer.content_rows(), *position_rows(content_moved)],
-            self._timer_rows(fold, due),
+            [*self._timer_rows(fold, due), *receipts.local_rows],
             self.positions,
             told,
             layer,
@@ -226,7 +253,25 @@ class Partition:
             fanned,
             [Fanned(job.topic, job.received_ms) for job in layer.jobs.values() if job is not None],
             answers.grants_by_time,
+            receipts,
+            answers.purges_ms,
+            Delivered(),
         )
+
+    def _fold_receipts(self, fold: Fold, answers: Answers) -> Part:
+        deleted = [
+            user_id
+            for user_id, change in fold.users.items()
+            if change.after.user.deleted and not (change.before and change.before.user.deleted)
+        ]
+        return self.receipts.fold((*fold.users, *answers.jobs), answers.answered, deleted)
+
+    def _is_settled(self, user_id: str, action: Action) -> bool:
+        """Whether nothing that an *action* of a user has caused is on its way or held."""
+        row = self.view.user(user_id)
+        if user_id in self.view.jobs or (row is not None and row.seeded):
+            return False
+        return action == "filed" or row is None or row.held is None
 
     def _notes(self, fold: Fold) -> list[Row]:
         """Return what else the state has to say of itself, with the decisions it is true of."""
@@ -239,13 +284,20 @@ class Partition:
         self.sweep.persisted()
         if self._outputs_row and self._outputs_row[0] in folded.users_rows:
             self._outputs_row = []
-        self._timers.persisted(folded.local_rows)
+        self._timers.persisted([row for row in folded.local_rows if row[0][:1] == rows.TIMER])
+        self.receipts.persisted(folded.receipts, folded.delivered.ends, folded.delivered.at_ms)
+        if self.receipts.unsettled and not (self.holding or self.view.jobs or self._due_at_once()):
+            self.receipts.settle()
+
+    def _due_at_once(self) -> bool:
+        return self._timers.next_due_ms() == DUE_AT_ONCE_MS
 
     def roll_back(self, positions: dict[str, int]) -> None:
         """Forget all that is not persisted; the inputs are read again from *positions*."""
         self.view.drop()
         self._timers.roll_back()
         self.sweep.reload()
+        self.receipts.roll_back()
         self.positions = positions
         self.positions_unsaid = True
 
@@ -272,16 +324,16 @@ class Partition:
                         items.add((event.user_id, event.content_id))
         self.view.fetch(users, items)
 
-    def _fold_intake(self, fold: Fold, intake: Intake) -> Handled:
+    def _fold_intake(self, fold: Fold, intake: Intake, now_ms: int) -> Handled:
         applied = 0
         for entry in intake.entries:
-            if self._fold_entry(fold, intake.topic, entry):
+            if self._fold_entry(fold, intake.topic, entry, now_ms):
                 applied += 1
         bad = len(intake.dead_letters)
         received_ms = [entry.origin.received_ms for entry in intake.entries]
         return Handled(intake.topic, applied, len(received_ms) - applied - bad, bad, received_ms)
 
-    def _fold_entry(self, fold: Fold, topic: str, entry: Entry) -> bool:
+    def _fold_entry(self, fold: Fold, topic: str, entry: Entry, now_ms: int) -> bool:
         """Fold one record; return whether it is a good one that told anything new."""
         origin, event = entry.origin, entry.event
         if isinstance(event, ItemFacts):
@@ -289,6 +341,8 @@ class Partition:
             if entry.resolves is not None:
                 fold.resolution(event.user_id, entry.resolves, origin)
         elif isinstance(event, UserFacts):
+            if event.facts.objections:
+                return self._fold_objection(fold, event, origin, now_ms)
             applied = fold.user_record(event, origin)
         else:
             user_id, content_id = event.user_id, event.content_id
@@ -299,6 +353,15 @@ class Partition:
             else:
                 fold.bad_user_record(user_id, _restricting_ref(topic, entry), origin)
             return False
+        return applied
+
+    def _fold_objection(self, fold: Fold, event: UserFacts, origin: Origin, now_ms: int) -> bool:
+        user_id = event.user_id
+        change = fold.users.get(user_id)
+        before = self.view.user(user_id) if change is None else change.after
+        applied = fold.user_record(event, origin)
+        after = fold.users[user_id].after
+        self.receipts.hear(user_id, event.facts.objections, origin, before, after, now_ms)
         return applied
 
     def _work_off(

@@ -346,9 +346,18 @@ def _store_rows(key: bytes | None, value: bytes | None) -> list[Row]:
         return []
     if value is not None:
         rows.check(key, value)
+    if key[:1] == rows.RECEIPT:
+        return _receipt_rows(key, value)
     if key[:1] != rows.USER or value is None:
         return [(key, value)]
     due_ms = rows.next_change_ms(value)
     if due_ms == NEVER_MS:
         return [(key, value)]
     return [(key, value), (rows.timer_key(due_ms, rows.user_of(key)), b"")]
+
+
+def _receipt_rows(key: bytes, value: bytes | None) -> list[Row]:
+    """Return a receipt's row, and the one that finds it; one of an earlier number finds nothing."""
+    index = None if value is None else rows.receipt_index(key, rows.decode_receipt(value))
+    found: list[Row] = [(key, value), (rows.RECEIPT_OPEN + key, None)]
+    return found if index is None else [*found, index]

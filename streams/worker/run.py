@@ -28,6 +28,7 @@ from streams.policy_file import read_policy
 from streams.settings import Settings
 from streams.worker.app import ObjectionWorker, make_app, read_instance
 from streams.worker.names import CHANGELOGS, DECISIONS, INPUTS, OUTPUTS, USERS_CHANGELOG
+from streams.worker.receipt_notes import Following
 from streams.worker.restore import Changelogs
 
 logger = logging.getLogger(__name__)
@@ -132,7 +133,9 @@ async def _serve(settings: Settings, policy: Policy, changelogs: Changelogs, ins
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     app = make_app(settings)
     metrics = Metrics(
-        [settings.topic(name) for name in INPUTS], [settings.topic(name) for name in OUTPUTS]
+        [settings.topic(name) for name in INPUTS],
+        [settings.topic(name) for name in OUTPUTS],
+        {each.name: Following.of(each).phases for each in settings.stores},
     )
     worker = ObjectionWorker(app, settings, policy, changelogs, metrics, instance)
     app.finalize()
@@ -206,8 +209,9 @@ def _announce(settings: Settings, policy: Policy) -> None:
         logger.warning("THE POLICY COUNTS PEOPLE AS ADULTS FROM %d YEARS ON", policy.adult_age)
     if settings.kafka_options:
         logger.info("Kafka options: %s", settings.shown_kafka_options())
-    if settings.stores:
-        logger.warning("OBJECTIONS_STORES is set, but this version publishes no receipts yet")
+    for store in settings.stores:
+        followed = f"group {store.group}" if store.group else "its acknowledgements"
+        logger.info("store %s: %s of %s", store.name, followed, " and ".join(store.topics))
     if settings.clock_offset_s:
         logger.warning(
             "THE CLOCK IS OFF BY %+.0f s (OBJECTIONS_CLOCK_OFFSET_S): decisions that depend on "

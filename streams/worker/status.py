@@ -17,6 +17,7 @@ from streams.worker.names import CONTENT, DEAD_LETTERS, INPUTS
 from streams.worker.page import Page, make_page
 from streams.worker.partition import Fanned, Folded, Partition
 from streams.worker.rounds import Place, Round
+from streams.worker.stores import Stores
 
 
 class WorkerStatus:
@@ -26,11 +27,14 @@ class WorkerStatus:
     partitions: those that are restored and serving, shared with the cycle.
     """
 
-    def __init__(self, settings: Settings, fetch: Fetch, metrics: Metrics, instance: str) -> None:
+    def __init__(
+        self, settings: Settings, fetch: Fetch, metrics: Metrics, stores: Stores, instance: str
+    ) -> None:
         self.instance = instance
         self._settings = settings
         self._fetch = fetch
         self._metrics = metrics
+        self._stores = stores
         self.partitions: Mapping[int, Partition] = {}
         self._assigned: dict[int, float] = {}  # partition -> since when, by time.time()
         self._member = False
@@ -94,6 +98,7 @@ class WorkerStatus:
             for fanned in part.fanned:
                 self._finishing.remove((number, fanned))
             self._arrived(part)
+            self._stores.committed(part)
 
     def ready(self) -> tuple[bool, str]:
         """Return whether every assigned partition, at least one, is serving; and what is not."""
@@ -174,6 +179,10 @@ class WorkerStatus:
             number: partition.sweep.pending_users()
             for number, partition in list(self.partitions.items())
         }
+
+    def oldest_unacknowledged(self) -> Mapping[tuple[str, str], float]:
+        """Return the age in seconds of the oldest output not acknowledged, by store and phase."""
+        return self._stores.oldest_unacknowledged()
 
     def _age(
         self,

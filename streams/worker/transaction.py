@@ -114,17 +114,23 @@ class Publisher:
             self._insist("commit", lambda: self._producer.commit_transaction(CALL_TIMEOUT_S))
         except KafkaException as error:
             self._abort(error.args[0])
+        at_ms = int(time.time() * 1000)
         for part in cycle:
-            self._persist(part)
+            self._persist(part, at_ms)
 
     def _produce(self, part: Folded) -> None:
         produce, topic_name = self._put, self._settings.topic
         number = part.partition.number
         names: dict[str, str] = {}
+        last = {output.topic: output for output in part.outputs}
         for output in part.outputs:
             topic = output.topic
             name = names.get(topic) or names.setdefault(topic, topic_name(topic))
-            produce(name, output.value, output.key, number, headers=output.headers)
+            if output is last[topic]:  # its offset stands for all before it
+                told = {"on_delivery": self._on_delivery}
+                produce(name, output.value, output.key, number, headers=output.headers, **told)
+            else:
+                produce(name, output.value, output.key, number, headers=output.headers)
         for changelog, rows in (
             (USERS_CHANGELOG, part.users_rows),
             (CONTENT_CHANGELOG, part.content_rows),
@@ -134,7 +140,7 @@ class Publisher:
             name = topic_name(changelog)
             for key, value in rows[:-1]:
                 produce(name, value, key, number)
-            key, value = rows[-1]  # the last one's offset stands for all before it
+            key, value = rows[-1]
             produce(name, value, key, number, on_delivery=self._on_delivery)
         self._producer.poll(0)
 
@@ -204,8 +210,12 @@ class Publisher:
             raise Halt(f"a transaction could not be rolled back: {failure}") from failure
         raise Aborted(str(error), fenced=error.code() in FENCED)
 
-    def _persist(self, part: Folded) -> None:
+    def _persist(self, part: Folded, at_ms: int) -> None:
         partition = part.partition
+        part.delivered.at_ms = at_ms
+        for topic in {output.topic for output in part.outputs}:
+            end = self._delivered[self._settings.topic(topic), partition.number]
+            part.delivered.ends[topic] = end
         for changelog, rows in (
             (USERS_CHANGELOG, part.users_rows),
             (CONTENT_CHANGELOG, part.content_rows),

@@ -1,0 +1,256 @@
+"""
+Finds the receipts of an objection in the topics, and what the stores that are late have said.
+
+Without a group, so it disturbs nobody.  `receipts` is sorted by user and not by objection: with the
+user's id one partition is read, without it all of them.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
+
+import msgspec
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+
+from streams.core.levels import Ack, Levels
+from streams.core.receipts import ERASED, FOLLOWED, HIDDEN, Phase, PurgeAck, Receipt
+from streams.errors import CheckFailed, Unreachable
+from streams.kafka.client_log import CLIENT_LOGGER
+from streams.kafka.partitioner import partition_of
+from streams.settings import Settings
+
+if TYPE_CHECKING:
+    from confluent_kafka import Message
+
+RECEIPTS: Final = "receipts"
+PURGE_ACKS: Final = "purge-acks"
+ANSWER_TIMEOUT_S: Final = 5.0
+BATCH_RECORDS: Final = 10_000
+POLL_S: Final = 0.2
+TELL_EVERY_S: Final = 2.0
+
+
+class Found(NamedTuple):
+    """The latest record of a receipt, and the partition that its user's records lie in."""
+
+    receipt: Receipt
+    partition: int
+
+
+class Reached(NamedTuple):
+    """How far a store is in one output: what it has acknowledged (None: nothing), and the end."""
+
+    place: str
+    offset: int | None
+    end: int
+
+
+class Lateness(NamedTuple):
+    """What a store has still to do for a receipt, since when, and where it stands."""
+
+    phase: Phase
+    since: str
+    reached: list[Reached]
+
+
+class Finder:
+    """
+    Looks for the receipts of *objection_id*, of all users or one; `with` lets go of Kafka.
+
+    tell: told now and then how far reading has got.  Raises Unreachable, and CheckFailed where
+    the topics are not there.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        objection_id: str,
+        user_id: str | None,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._settings = settings
+        self._objection_id = objection_id
+        self._user_id = user_id
+        self._tell = tell
+        self._found: dict[bytes, Found] = {}
+        self._acks: dict[str, Ack] = {}  # in log order
+        self._topics = {settings.topic(name): index for index, name in enumerate(FOLLOWED)}
+        self._consumer = Consumer(self._config(settings.group), logger=CLIENT_LOGGER)
+        self._unread: dict[tuple[str, int], int] = {}  # places not read to their end yet
+        self._read_n = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._consumer.close()
+
+    def read(self) -> list[Found]:
+        """Return the receipts as of now, in the order of their keys."""
+        try:
+            if not self._consumer.assignment():
+                self._begin()
+            else:
+                self._unread = dict.fromkeys(self._places, 0)
+                self._consumer.assign(self._consumer.position(self._consumer.assignment()))
+            self._read_on()
+        except KafkaException as error:
+            raise self._unreachable(str(error.args[0].str())) from error
+        return [found for _, found in sorted(self._found.items())]
+
+    def lateness(self, found: Found) -> dict[str, Lateness]:
+        """Return the stores that a published receipt waits for."""
+        receipt = found.receipt
+        if receipt.published_at is None or receipt.completed_at is not None:
+            return {}
+        late: dict[str, Lateness] = {}
+        levels = self._levels(found.partition)
+        groups = {each.name for each in self._settings.stores if each.group is not None}
+        for name, progress in receipt.stores.items():
+            if progress.hidden_at is not None and (progress.erased_at or name in groups):
+                continue
+            phase: Phase = HIDDEN if progress.hidden_at is None else ERASED
+            since = max(receipt.published_at, receipt.reopened_at or "")
+            try:
+                reached = self._reached(name, phase, found.partition, levels)
+            except KafkaException as error:
+                raise self._unreachable(str(error.args[0].str())) from error
+            late[name] = Lateness(phase, since, reached)
+        return late
+
+    def _config(self, group: str) -> dict[str, object]:
+        return self._settings.kafka(
+            **{
+                "group.id": group,  # it is never joined
+                "isolation.level": "read_committed",
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": "earliest",
+                "enable.partition.eof": True,
+                "fetch.wait.max.ms": 100,
+            }
+        )
+
+    def _begin(self) -> None:
+        name = self._settings.topic(RECEIPTS)
+        metadata = self._consumer.list_topics(name, timeout=ANSWER_TIMEOUT_S).topics[name]
+        numbers = sorted(metadata.partitions)
+        if metadata.error is not None or not numbers:
+            raise CheckFailed(
+                f"{name} is not there on {self._settings.bootstrap}; set OBJECTIONS_TOPIC_PREFIX "
+                "to the prefix of the service's topics, or make them: `objections topics apply`"
+            )
+        if self._user_id is not None:
+            numbers = [partition_of(self._user_id.encode(), len(numbers))]
+        self._places = [*((name, number) for number in numbers), self._acks_place]
+        self._unread = {place: self._end(*place) for place in self._places}
+        self._consumer.assign([TopicPartition(*each, OFFSET_BEGINNING) for each in self._places])
+
+    @property
+    def _acks_place(self) -> tuple[str, int]:
+        return self._settings.topic(PURGE_ACKS), 0
+
+    def _end(self, topic: str, number: int) -> int:
+        found = self._consumer.get_watermark_offsets(
+            TopicPartition(topic, number), ANSWER_TIMEOUT_S
+        )
+        if found is None:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        return int(found[1])
+
+    def _read_on(self) -> None:
+        """Read until every place has been at its end."""
+        heard_s = told_s = time.monotonic()
+        left = sum(self._unread.values())
+        while self._unread:
+            first = self._consumer.poll(POLL_S)
+            now_s = time.monotonic()
+            if first is None:
+                if now_s - heard_s > ANSWER_TIMEOUT_S:
+                    raise self._unreachable(f"partitions left: {sorted(self._unread)}")
+                continue
+            heard_s = now_s
+            for message in (first, *self._consumer.consume(BATCH_RECORDS, 0)):
+                self._take(message)
+            if now_s - told_s > TELL_EVERY_S:
+                told_s = now_s
+                self._tell(f"{self._read_n} receipts read, of about {left} records")
+
+    def _take(self, message: "Message") -> None:
+        place = message.topic() or "", message.partition() or 0
+        error, key, value = message.error(), message.key(), message.value()
+        if error is not None:
+            if error.code() == KafkaError._PARTITION_EOF:
+                self._unread.pop(place, None)
+            elif error.code() != KafkaError._TRANSPORT:  # it goes on, or falls silent
+                raise KafkaException(error)
+            return
+        if place == self._acks_place:
+            self._take_ack(message)
+            return
+        self._read_n += 1
+        if key is None or value is None or not self._may_be_ours(key):
+            return
+        receipt = msgspec.json.decode(value, type=Receipt)
+        users = (None, receipt.user_id)
+        if receipt.objection_id == self._objection_id and self._user_id in users:
+            self._found[key] = Found(receipt, place[1])
+
+    def _may_be_ours(self, key: bytes) -> bool:
+        return key.rpartition(b"/")[0].endswith(b"/" + self._objection_id.encode())
+
+    def _take_ack(self, message: "Message") -> None:
+        value = message.value()
+        try:
+            record = msgspec.json.decode(value or b"", type=PurgeAck)
+        except msgspec.MsgspecError:
+            return  # the worker says so
+        topic = self._topics.get(record.topic)
+        if topic is not None:
+            at_ms = message.timestamp()[1]
+            self._acks.pop(record.key, None)
+            self._acks[record.key] = Ack(
+                record.store, topic, record.partition, record.phase, record.offset, at_ms
+            )
+
+    def _levels(self, partition: int) -> Levels:
+        levels = Levels()
+        for ack in self._acks.values():
+            if ack.partition == partition:
+                levels.acknowledge(ack)
+        return levels
+
+    def _reached(self, name: str, phase: Phase, number: int, levels: Levels) -> list[Reached]:
+        """Return where a store stands in what it follows, as configured here, or as it has said."""
+        store = next((each for each in self._settings.stores if each.name == name), None)
+        if store is not None:
+            topics: Iterable[str] = store.topics
+        else:
+            said = {ack.topic for ack in self._acks.values() if ack.store == name}
+            topics = [FOLLOWED[index] for index in sorted(said)]
+        found = []
+        committed: dict[str, int] = {}
+        if store is not None and store.group is not None:
+            committed = self._committed(store.group, store.topics, number)
+        for topic in topics:
+            full = self._settings.topic(topic)
+            offset: int | None = levels.get(name, FOLLOWED.index(topic)).offset(phase)
+            if store is not None and store.group is not None:
+                offset = committed.get(full)
+            found.append(Reached(f"{full}/{number}", offset or None, self._end(full, number)))
+        return found
+
+    def _committed(self, group: str, topics: Iterable[str], number: int) -> dict[str, int]:
+        client = Consumer(self._config(group), logger=CLIENT_LOGGER)
+        try:
+            asked = [TopicPartition(self._settings.topic(topic), number) for topic in topics]
+            answer = client.committed(asked, ANSWER_TIMEOUT_S)
+        finally:
+            client.close()
+        return {tp.topic: tp.offset for tp in answer if tp.error is None and tp.offset >= 0}
+
+    def _unreachable(self, why: str) -> Unreachable:
+        return Unreachable(
+            f"Kafka at {self._settings.bootstrap} did not let receipts be read ({why}). Remedy: "
+            "see that it is up, or name another with --bootstrap or OBJECTIONS_BOOTSTRAP."
+        )
