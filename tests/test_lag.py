@@ -1,7 +1,8 @@
 """
 Objections that lag while a worker runs, on a real Kafka: content waits, tombstones do not.
 
-A worker that takes small rounds stands for one that cannot keep up.
+A worker that fetches little at a time, and takes small rounds, stands for one that cannot keep up:
+of a topic with many records it gets a part, and all there is of the others.
 """
 
 import json
@@ -26,6 +27,7 @@ from tests.worker_process import (
 
 BURST: Final = 4_000
 BACKLOG: Final = 2_000  # objections that are never all read
+SLOW: Final = {"BATCH_RECORDS": 100, "KAFKA_MAX_PARTITION_FETCH_BYTES": 10_000}
 LATE: Final = tuple(f"late{number}" for number in range(20))
 
 
@@ -49,7 +51,7 @@ def test_a_burst_of_objections_is_read_before_what_it_may_forbid(
     apply_topics(kafka, prefix, partitions=1)
     with (
         Inputs(kafka, prefix) as inputs,
-        Worker(kafka, prefix, tmp_path / "state", BATCH_RECORDS=100) as worker,
+        Worker(kafka, prefix, tmp_path / "state", **SLOW) as worker,
     ):
         allow(inputs, "stays", "leaves")
         inputs.flush()
@@ -88,7 +90,7 @@ def test_objections_that_never_stop_do_not_stop_everything(
     with (
         Inputs(kafka, prefix) as inputs,
         Watch(kafka, prefix) as watch,
-        Worker(kafka, prefix, tmp_path / "state", BATCH_RECORDS=20) as worker,
+        Worker(kafka, prefix, tmp_path / "state", **SLOW) as worker,
     ):
         allow(inputs, "stays")
         inputs.flush()

@@ -125,7 +125,8 @@ class Restore(threading.Thread):
             error = failure
         finally:
             for store in self._stores.values():
-                store.close()
+                failure_to_close = _close(store)
+                error = error or failure_to_close
         if not self._cancelled.is_set():
             self._on_end(Progress(self._rows, time.monotonic() - began), error)
 
@@ -202,7 +203,7 @@ class Restore(threading.Thread):
         if why is not None:
             logger.warning("%s: the local store is thrown away: %s", path, why)
             if store is not None:
-                store.close()
+                _close(store)  # whatever it says of what is thrown away
             remove(path)
             store = Store(path, self._memory)
         assert store is not None
@@ -314,6 +315,15 @@ class Restore(threading.Thread):
         self._on_ready(
             Restored(number, store, self._reached[number], positions, committed, ends, letters)
         )
+
+
+def _close(store: Store) -> BaseException | None:
+    """Close a store that is not handed over; return why that cannot be: it may be damaged."""
+    try:
+        store.close()
+    except Exception as failure:  # noqa: BLE001  (rocksdict raises bare ones)
+        return failure
+    return None
 
 
 def _is_failure(message: "Message") -> bool:
