@@ -36,7 +36,7 @@ def granted(outputs: list[Output]) -> set[str]:
     return {
         str(dict(each.headers)["ce_subject"])
         for each in outputs
-        if each.topic.startswith("training-") and each.value is not None
+        if each.topic in ("training-users", "training-content") and each.value is not None
     }
 
 
