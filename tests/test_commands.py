@@ -39,6 +39,19 @@ def test_every_command_has_help(name: str) -> None:
     assert f"Usage: main {name}" in result.output
 
 
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_takes_bootstrap(name: str) -> None:
+    """
+    Each command, or each command of its group, can be told which Kafka to talk to.
+    """
+    found = main.get_command(click.Context(main), name)
+    assert found is not None
+    group = list(found.commands.values()) if isinstance(found, click.Group) else [found]
+
+    for command in group:
+        assert any("--bootstrap" in each.opts for each in command.params), command.name
+
+
 @pytest.mark.parametrize(
     "error,exit_status",
     [

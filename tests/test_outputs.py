@@ -10,17 +10,22 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import topics
+from streams import proof
 from streams.core.times import from_ms, to_ms
 from streams.kafka.local import LocalKafka
 from streams.proof import INPUTS, OUTPUTS, Record
+from streams.state import rows
 from tests.making import content, grown_up, notice, objection
 from tests.stories import STORIES, TRACE, Expected, Step, Story
 from tests.worker_process import (
+    PARTITIONS,
     Inputs,
     Sent,
     Watch,
@@ -343,6 +348,26 @@ def test_nothing_is_granted_before_the_objections_are_read(
     }
 
     assert granted == set(users[:20])
+
+
+def test_all_that_a_user_causes_lies_in_one_partition(played: Played) -> None:
+    """
+    Outputs, dead letters and the rows of the state have the partition number of the inputs.
+    """
+    settings = settings_of(played.kafka, PREFIX)
+    homes = {name: sent[0].partition for name, sent in played.sent.items()}
+    state = list(chain(*proof.read(settings, topics.names("internal")).values()))
+    for name, answers in played.answers.items():
+        caused = [each.partition for told in answers for each in told]
+        caused += [
+            each.partition
+            for each in state
+            if each.key == rows.user_key(name)
+            or (each.key or b"").startswith(rows.items_prefix(name))
+        ]
+        assert {homes[name]} == set(caused)
+
+    assert len(set(homes.values())) == PARTITIONS
 
 
 def test_stories_use_every_input() -> None:

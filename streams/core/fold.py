@@ -7,6 +7,7 @@ depend on how records were batched; only the last decision on a user is publishe
 Source: contract.md, "Decisions" and "Output records".
 """
 
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 from msgspec import Struct
@@ -139,6 +140,7 @@ class Fold:
     dead_letter_prefix: "topic/partition/" of this partition of `content`.
     hold_grants: while what could restrict is not read to its end, nothing more is allowed than
     before; users it concerns are due at once when the hold ends.
+    free_below: offsets by topic's full name: a hold does not concern what came of records below.
     policy_since_ms: since when *policy* has been due, for users last decided by an older one.
     """
 
@@ -150,6 +152,7 @@ class Fold:
         dead_letter_prefix: str,
         *,
         hold_grants: bool = False,
+        free_below: Mapping[str, int] | None = None,
         policy_since_ms: int | None = None,
     ) -> None:
         self.users: dict[str, UserChange] = {}
@@ -161,6 +164,7 @@ class Fold:
         self._now_ms = now_ms
         self._prefix = dead_letter_prefix
         self._hold_grants = hold_grants
+        self._free_below = free_below or {}
         since_ms = now_ms if policy_since_ms is None else policy_since_ms
         number = int(dead_letter_prefix.rstrip("/").rpartition("/")[2] or NO_OFFSET)
         self._new_policy = Origin(POLICY, number, NO_OFFSET, since_ms)
@@ -268,7 +272,7 @@ class Fold:
             user = row.user
         decision, next_change_ms = decide(user, self._policy, self._now_ms)
         held = None
-        if self._hold_grants:
+        if self._hold_grants and (row.seeded or not is_below(origin.cause, self._free_below)):
             least = without_grants(row.decision, decision)
             if row.seeded:
                 least = while_read_again(row.decision, user, decision)
@@ -406,6 +410,11 @@ class Fold:
             if owner == user_id and change.after and offset in change.after.dead_letters:
                 return content_id
         return self._known.item_of_dead_letter(user_id, offset)
+
+
+def is_below(cause: Cause, offsets: Mapping[str, int]) -> bool:
+    """Whether *cause* is a record below *offsets*, by topic's full name; nothing else is."""
+    return cause.offset < offsets.get(cause.topic, cause.offset)
 
 
 def _waits_for_policy(row: UserRow, origin: Origin) -> bool:

@@ -91,8 +91,11 @@ class Store:
             raise kind(f"{path}: the local store cannot be opened: {error}") from error
 
     def close(self) -> None:
-        """Give the folder up; the store cannot be used afterwards."""
-        self._db.close()
+        """Give the folder up; the store cannot be used afterwards.  Damage may show only here."""
+        try:
+            self._db.close()
+        except Exception as error:  # rocksdict raises bare Exception
+            raise self._failure(error) from error
 
     def destroy(self) -> None:
         """Close the store and remove its folder."""

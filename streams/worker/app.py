@@ -164,9 +164,15 @@ class ObjectionWorker(Service):
         """Accept rounds again after a rollback."""
         self._loop_here.call_soon_threadsafe(self.cycle.resume, generation)
 
-    def on_caught_up(self, partition: int, positions: dict[str, int]) -> None:
-        """Let a partition grant once all that could restrict is folded."""
-        self._loop_here.call_soon_threadsafe(self._release, partition, positions)
+    def on_lagging(self, partition: int) -> None:
+        """Let a partition grant nothing more."""
+        self._loop_here.call_soon_threadsafe(self._hold, partition)
+
+    def on_caught_up(
+        self, partition: int, positions: dict[str, int], free: dict[str, int] | None
+    ) -> None:
+        """Let a partition grant again once all that could restrict is folded."""
+        self._loop_here.call_soon_threadsafe(self._release, partition, positions, free)
 
     def on_failed(self, error: BaseException) -> None:
         """End the worker."""
@@ -259,6 +265,7 @@ class ObjectionWorker(Service):
             self.cycle.now_ms(),
             self._settings.stores,
             int(self._settings.clock_offset_s * 1000),
+            restored.letters,
         )
 
     def _restore_ended(self, progress: Progress, error: BaseException | None) -> None:
@@ -268,10 +275,19 @@ class ObjectionWorker(Service):
         self._metrics.restored(progress.rows, progress.seconds)
         logger.info("restored %d rows in %.1f s", progress.rows, progress.seconds)
 
-    def _release(self, number: int, positions: dict[str, int]) -> None:
+    def _hold(self, number: int) -> None:
         partition = self.cycle.partitions.get(number)
         if partition is not None:
-            partition.release_at(positions)
+            partition.hold()
+
+    def _release(self, number: int, positions: dict[str, int], free: dict[str, int] | None) -> None:
+        partition = self.cycle.partitions.get(number)
+        if partition is None:
+            return
+        if free is not None:
+            free = {self._settings.topic(topic): offset for topic, offset in free.items()}
+        partition.release_at(positions, free)
+        self.cycle.wake()
 
     async def _give_up(self) -> None:
         self._assignment = -1

@@ -144,6 +144,10 @@ class Cycle:
         self._committed[partition.number] = dict(partition.positions)
         self._wake.set()
 
+    def wake(self) -> None:
+        """Look at once whether there is work that no record brings."""
+        self._wake.set()
+
     def submit(self, _: Decoded) -> None:
         """Take the rounds that are complete, as far as those before them are."""
         while self._expected and self._expected[0].complete:

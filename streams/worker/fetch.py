@@ -13,18 +13,19 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from streams.errors import Halt
 from streams.kafka.client_log import CLIENT_LOGGER
 from streams.settings import Settings
-from streams.worker.intake import Fetched
-from streams.worker.names import CONTENT, INPUTS, USER_TOPICS
+from streams.worker.ends import Ends
+from streams.worker.names import INPUTS
 from streams.worker.partition_counts import check_assignment
-from streams.worker.rounds import Assigned, Listener, Place, Round, Start
+from streams.worker.reading import NotYet, Reading
+from streams.worker.rounds import Assigned, Listener, Look, Place, Round, Start
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -38,15 +39,11 @@ FETCH_BYTES: Final = 100_000  # unless there are so many
 # round taken early would only wait for the last one, and let those behind it wait for two.
 UNFINISHED_ROUNDS_MAX: Final = 2
 LARGE_ROUND_RECORDS: Final = 300
-AGAIN_S: Final = 0.002  # between tries of a command that cannot be carried out yet
+AGAIN_S: Final = 0.005  # between looks whether something can be done that has to wait
 LAG_EVERY_S: Final = 0.25
 METADATA_EVERY: Final = "topic.metadata.refresh.interval.ms"
 METADATA_MS: Final = 10_000  # how late partitions that somebody has added are noticed
 PAUSE_AFTER_S: Final = 1.0  # of waiting for room: then poll goes on with nothing being read
-
-
-class NotYet(Exception):
-    """A command cannot be carried out yet: poll, and try again."""
 
 
 class Fetch(threading.Thread):
@@ -60,20 +57,18 @@ class Fetch(threading.Thread):
         self._settings = settings
         self._partitions_n = partitions_n
         self._listener = listener
-        self._names = {settings.topic(name): name for name in INPUTS}
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._room = threading.Condition()
         self._unfinished = 0
         self._rounds_max = 1
         self._stopping = threading.Event()
-        self._starts: dict[int, Start] = {}
-        self._waiting: set[int] = set()  # partitions whose content is not read yet
-        self._next: dict[Place, int] = {}  # read up to here, control records included
-        self._handed: dict[Place, int] = {}  # records handed over up to here
         self._lag: dict[Place, int] = {}
+        self._held_since_s: dict[int, float] = {}
         self._lag_measured_s = 0.0
         self._stash: list[Message] = []
         self._consumer = Consumer(self._config(), logger=CLIENT_LOGGER)
+        self._ends = Ends(settings, self._pass_looks, listener.on_failed)
+        self._reading = Reading(settings, self._consumer, listener, self._ends.ask, _judge)
 
     def stop(self) -> None:
         """Leave the group and end the thread; no callback is made any more."""
@@ -110,11 +105,19 @@ class Fetch(threading.Thread):
         """Return the records between the end of each input and what has been read, as of lately."""
         return self._lag
 
+    def held_since_s(self) -> dict[int, float]:
+        """Return since when the content of partitions waits, by time.time(), as of lately."""
+        return self._held_since_s
+
+    def _pass_looks(self, looks: dict[int, Look]) -> None:
+        self._commands.put(lambda: self._looked(looks))
+
     def run(self) -> None:
         """Poll until stopped."""
+        self._ends.start()
         try:
             self._consumer.subscribe(
-                list(self._names),
+                [self._settings.topic(name) for name in INPUTS],
                 on_assign=self._on_assign,
                 on_revoke=self._on_revoke,
                 on_lost=self._on_lost,
@@ -122,7 +125,8 @@ class Fetch(threading.Thread):
             while not self._stopping.is_set():
                 self._run_commands()
                 if self._has_room():
-                    self._take(POLL_S if self._commands.empty() else AGAIN_S)
+                    soon = self._reading.holding or not self._commands.empty()
+                    self._take(AGAIN_S if soon else POLL_S)
                 if time.monotonic() - self._lag_measured_s > LAG_EVERY_S:
                     self._measure_lag()
         except BaseException as error:  # noqa: BLE001  (handed to the event loop)
@@ -130,6 +134,7 @@ class Fetch(threading.Thread):
                 self._listener.on_failed(error)
         finally:
             self._stopping.set()
+            self._ends.stop()
             self._consumer.close()
 
     def _config(self) -> dict[str, Any]:
@@ -172,15 +177,8 @@ class Fetch(threading.Thread):
 
     def _measure_lag(self) -> None:
         """Look how far the ends are; only here, as the call waits for the thread that polls."""
-        found: dict[Place, int] = {}
-        for (topic, partition), at in self._next.items():
-            place = TopicPartition(self._settings.topic(topic), partition)
-            try:
-                _, end = self._consumer.get_watermark_offsets(place, cached=True)
-            except KafkaException:
-                continue  # nothing was fetched of it yet
-            found[topic, partition] = max(end - at, 0)
-        self._lag = found
+        self._lag = self._reading.lag()
+        self._held_since_s = self._reading.held_since_s()
         self._lag_measured_s = time.monotonic()
 
     def _has_room(self) -> bool:
@@ -201,92 +199,58 @@ class Fetch(threading.Thread):
 
     def _poll_only(self) -> None:
         """Serve rebalances while the worker cannot take more: Kafka may be away."""
-        paused = [TopicPartition(self._settings.topic(t), p) for t, p in self._reading()]
+        read = {
+            (self._settings.topic(topic), number): (topic, number)
+            for topic, number in self._reading.places()
+        }
+        paused = [TopicPartition(*place) for place in read]
         self._consumer.pause(paused)
         message = self._consumer.poll(POLL_S)
         if message is not None:
             self._stash.append(message)
-        still = set(self._reading())
-        names = self._names
-        self._consumer.resume([tp for tp in paused if (names[tp.topic], tp.partition) in still])
-
-    def _reading(self) -> list[Place]:
-        return [
-            (topic, partition)
-            for partition in self._starts
-            for topic in (USER_TOPICS if partition in self._waiting else INPUTS)
-        ]
+        still = set(self._reading.places())
+        self._consumer.resume([tp for tp in paused if read[tp.topic, tp.partition] in still])
 
     def _take(self, timeout_s: float) -> None:
         messages = self._stash
         self._stash = []
-        first = self._consumer.poll(0 if messages else timeout_s)
-        if first is not None:
-            messages.append(first)
-            messages += self._consumer.consume(self._settings.batch_records, 0)
+        messages += self._more(0 if messages else timeout_s)
         if not messages:
             self.idle_since_s = time.time()
             return
-        batches = self._sort(messages)
+        batches = self._reading.sort(messages, self._more)
         if batches:
             records_n = sum(len(each.messages) for found in batches.values() for each in found)
             with self._room:
                 self._unfinished += 1
                 self._rounds_max = UNFINISHED_ROUNDS_MAX if records_n >= LARGE_ROUND_RECORDS else 1
             self._listener.on_round(Round(self._generation, batches))
-        if self._waiting:
+        if self._reading.holding:
             self._catch_up()
 
-    def _sort(self, messages: "Iterable[Message]") -> dict[str, list[Fetched]]:
-        """Return the records by topic and partition; note the ends that were reached."""
-        by_place: dict[Place, list[Message]] = {}
-        begins = dict(self._handed)
-        for message in messages:
-            topic, partition, offset = message.topic(), message.partition(), message.offset()
-            error = message.error()
-            if error is not None and error.code() != KafkaError._PARTITION_EOF:
-                _judge(error)
-                continue
-            place = self._names.get(topic or "", ""), -1 if partition is None else partition
-            if place not in self._next or offset is None:
-                continue  # of a partition that is held or was lost
-            if error is None:
-                by_place.setdefault(place, []).append(message)
-                self._handed[place] = self._next[place] = offset + 1
-            else:
-                self._next[place] = offset
-        batches: dict[str, list[Fetched]] = {}
-        for topic in INPUTS:
-            for (name, partition), found in by_place.items():
-                if name == topic:
-                    begin = begins[name, partition]
-                    fetched = Fetched(topic, partition, found, begin)
-                    batches.setdefault(topic, []).append(fetched)
-        return batches
+    def _more(self, timeout_s: float) -> "list[Message]":
+        """Return what there is, having waited for it for *timeout_s*."""
+        first = self._consumer.poll(timeout_s)
+        if first is None:
+            return []
+        return [first, *self._consumer.consume(self._settings.batch_records, 0)]
+
+    def _looked(self, looks: dict[int, Look]) -> None:
+        self._reading.looked(looks)
+        self._catch_up()
 
     def _catch_up(self) -> None:
-        """Begin to read the content of partitions whose user topics have been read."""
-        for partition in sorted(self._waiting):
-            start = self._starts[partition]
-            if any(self._next[topic, partition] < start.ends[topic] for topic in USER_TOPICS):
-                continue
-            try:
-                self._read_from({(CONTENT, partition): start.positions[CONTENT]})
-            except NotYet:
-                self._commands.put(self._catch_up)
-                return
-            self._waiting.discard(partition)
-            handed = {topic: self._handed[topic, partition] for topic in USER_TOPICS}
-            self._listener.on_caught_up(partition, handed)
+        try:
+            self._reading.catch_up()
+        except NotYet:
+            self._commands.put(self._reading.catch_up)
 
     def _start(self, start: Start, assignment: int) -> None:
         """Read the user topics; content follows when they are read to their end at take-over."""
         if assignment != self._assignment:
             return
-        number = start.partition
-        self._read_from({(topic, number): start.positions[topic] for topic in USER_TOPICS})
-        self._starts[number] = start
-        self._waiting.add(number)
+        self._reading.start(start)
+        self._ends.watch(self._reading.partitions())
         self._catch_up()
 
     def _rewind(self, positions: dict[int, dict[str, int]], assignment: int) -> None:
@@ -295,32 +259,9 @@ class Fetch(threading.Thread):
             return
         self._new_generation()
         for partition, offsets in positions.items():
-            start = self._starts.get(partition)
-            if start is None:
-                continue
-            self._consumer.pause([TopicPartition(self._settings.topic(CONTENT), partition)])
-            self._next.pop((CONTENT, partition), None)
-            self._start(start._replace(positions=offsets), assignment)
+            self._reading.restart(partition, offsets)
         self._listener.on_rewound(self._generation)
-
-    def _read_from(self, offsets: dict[Place, int]) -> None:
-        """
-        Read inputs from *offsets* on; what was fetched of them before is dropped.
-
-        Raises `NotYet`, with none of them read.
-        """
-        for (topic, partition), offset in offsets.items():
-            self._next.pop((topic, partition), None)
-            place = TopicPartition(self._settings.topic(topic), partition, offset)
-            self._consumer.resume([place])  # in this order: a pause may void a position before it
-            try:
-                self._consumer.seek(place)
-            except KafkaException as error:
-                if error.args[0].code() != KafkaError._STATE:
-                    raise
-                raise NotYet from error  # librdkafka carries an assignment out in the background
-        self._next.update(offsets)
-        self._handed.update(offsets)
+        self._catch_up()
 
     def _new_generation(self) -> None:
         with self._room:
@@ -359,11 +300,10 @@ class Fetch(threading.Thread):
             self._listener.on_revoked()
         self._new_generation()
         self._assignment += 1
-        self._starts.clear()
-        self._waiting.clear()
-        self._next.clear()
+        self._reading.clear()
+        self._ends.watch(())
         self._lag = {}
-        self._handed.clear()
+        self._held_since_s = {}
         consumer.unassign()
 
 

@@ -6,14 +6,14 @@ has to be written for it, in one transaction and then in one WriteBatch.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Final, NamedTuple
 
 from streams.core.answers import Answers
 from streams.core.decode import ItemFacts, UserFacts
 from streams.core.fanout import PURGE, Job
-from streams.core.fold import CAUSED_BY_TIME, DUE_AT_ONCE_MS, Fold, ItemChange, Origin
+from streams.core.fold import CAUSED_BY_TIME, DUE_AT_ONCE_MS, Fold, ItemChange, Origin, is_below
 from streams.core.item import Item
 from streams.core.outputs import Output, Writer
 from streams.core.policy import Policy
@@ -25,8 +25,10 @@ from streams.state import rows
 from streams.state.layer import Layer, position_rows
 from streams.state.store import Reached, Row, Store
 from streams.state.view import View
+from streams.worker.gate import Gate
 from streams.worker.intake import Entry, Intake
 from streams.worker.names import ACCOUNT_AGES, CONTENT, INPUTS, OBJECTIONS
+from streams.worker.open_letters import OpenLetters
 from streams.worker.receipt_rows import Part
 from streams.worker.receipts import Receipts
 from streams.worker.sweep import Sweep
@@ -100,8 +102,7 @@ class Partition:
     The state of partition *number*.
 
     positions: the next offset of each input (by its name in the contract) to be folded.
-    Grants wait until objections, ages and notices are read to the end they had when the
-    partition was taken over.
+    gate: grants wait while objections, ages and notices lag, as they do when it is taken over.
     """
 
     def __init__(
@@ -117,13 +118,14 @@ class Partition:
         now_ms: int,
         stores: tuple[DataStore, ...] = (),
         clock_offset_ms: int = 0,
+        letters: OpenLetters | None = None,
     ) -> None:
         self.number = number
         self.store = store
         self.reached = reached
         self.view = View(store)
         self.positions = positions
-        self._awaited: dict[str, int] | None = None
+        self.gate = Gate()
         # Above every record of content ever folded, also while it is read again from earlier on.
         high = store.get(rows.position_key(CONTENT_END))
         self._content_end = max(positions[CONTENT], rows.decode_number(high) if high else 0)
@@ -132,14 +134,23 @@ class Partition:
         self._prefix = f"{content_topic}/{number}/"
         self._inline_items = inline_items
         self._timers = Timers(self.view)
+        self.letters = letters or OpenLetters(store, self._prefix)
         self.sweep = Sweep(store, policy, now_ms, f"partition {number}")
         self.positions_unsaid = False  # the group's offsets are others than our positions
         self._outputs_row: list[Row] = []  # what is still to be noted of the outputs
         self.receipts = Receipts(store, stores, self._is_settled, clock_offset_ms)
 
-    def release_at(self, positions: dict[str, int]) -> None:
-        """End the hold on grants once all *positions* of user topics have been folded."""
-        self._awaited = positions
+    def hold(self) -> None:
+        """Hold grants until they are released."""
+        self.gate.close()
+
+    def release_at(
+        self, positions: dict[str, int], free_below: Mapping[str, int] | None = None
+    ) -> None:
+        """End the hold, or its hold on what came of older records; see `Gate.open_at`."""
+        self.gate.open_at(positions, free_below)
+        if free_below is not None:
+            self._timers.walk_held()
 
     def outputs_known(self, output_ids: str) -> None:
         """Note in the state which topics the outputs are, with the next cycle, if it is new."""
@@ -149,10 +160,8 @@ class Partition:
 
     @property
     def holding(self) -> bool:
-        """Whether grants wait; a rollback behind the positions awaited brings the hold back."""
-        if self._awaited is None:
-            return True
-        return any(self.positions[topic] < offset for topic, offset in self._awaited.items())
+        """Whether nothing may be granted."""
+        return self.gate.is_closed(self.positions)
 
     def has_work(self, now_ms: int, grants: int) -> bool:
         """
@@ -164,7 +173,11 @@ class Partition:
             return True
         if self.receipts.has_work() or (self.sweep.under_way and self._may_fire()):
             return True
-        return self._may_fire() and self._timers.can_fire(now_ms, grants)
+        if not self._may_fire():
+            return False
+        if self.gate.is_open(self.positions):
+            return self._timers.can_fire(now_ms, grants)
+        return self._timers.walks_held
 
     def pending_items(self) -> int:
         """Return how many items the fan-outs under way have still to look at, at the least."""
@@ -185,19 +198,23 @@ class Partition:
         """
         self._check_seamless(intakes)
         intakes.sort(key=_objections_first)
-        holding = self.holding
+        free_below = self.gate.free_below(self.positions)
         fold = Fold(
             self.view,
             self._policy,
             now_ms,
             self._prefix,
-            hold_grants=holding,
+            hold_grants=not self.gate.is_open(self.positions),
+            free_below=free_below,
             policy_since_ms=self.sweep.since_ms,
         )
         due: list[Timer] = []
         swept: list[str] = []
         if self._may_fire():
-            due = self._timers.take(now_ms, grants, sweeping=self.sweep.under_way)
+            if free_below is None:
+                due = self._timers.take(now_ms, grants, sweeping=self.sweep.under_way)
+            else:
+                due = self._timers.take_held(lambda user_id: self._is_free(user_id, free_below))
             swept = self.sweep.take(max(slice_items // SWEPT_SHARE, 1))
         self._fetch_ahead(intakes, [*swept, *(user_id for _, user_id in due)])
         for user_id in swept:
@@ -209,6 +226,7 @@ class Partition:
         answers = Answers(writer, self.view, self._prefix, self._content_end)
         answers.add_fold(fold, self._inline_items)
         layer = self._layer_of(fold, answers)
+        index_rows = self.letters.fold(self.view, fold, layer)
         self.view.push(layer)
         fanned = self._work_off(answers, fold, layer, slice_items, grants)
         receipts = self._fold_receipts(fold, answers)
@@ -232,7 +250,7 @@ class Partition:
                 *receipts.users_rows,
             ],
             [*layer.content_rows(), *position_rows(content_moved)],
-            [*self._timer_rows(fold, due), *receipts.local_rows],
+            [*self._timer_rows(fold, due), *index_rows, *receipts.local_rows],
             self.positions,
             told,
             layer,
@@ -273,6 +291,7 @@ class Partition:
         """Note that the rows of *folded*, the oldest of this partition, are in the store."""
         self.view.pop(folded.layer)
         self.sweep.persisted()
+        self.letters.persisted()
         if self._outputs_row and self._outputs_row[0] in folded.users_rows:
             self._outputs_row = []
         self._timers.persisted([row for row in folded.local_rows if row[0][:1] == rows.TIMER])
@@ -287,6 +306,7 @@ class Partition:
         """Forget all that is not persisted; the inputs are read again from *positions*."""
         self.view.drop()
         self._timers.roll_back()
+        self.letters.roll_back()
         self.sweep.reload()
         self.receipts.roll_back()
         self.positions = positions
@@ -395,6 +415,12 @@ class Partition:
             if not self._waits(job) and (grants > 0 or not _is_rationed(job))
         ]
 
+    def _is_free(self, user_id: str, free_below: Mapping[str, int]) -> bool:
+        """Whether the grant that *user_id* waits for came of a record that may grant now."""
+        row = self.view.user(user_id)
+        held = None if row is None else row.held
+        return held is not None and is_below(held.cause, free_below)
+
     def _waits(self, job: Job) -> bool:
         """Whether a fan-out has to wait: it may grant, and grants are held."""
         return self.holding and (job.phase > PURGE or not job.rest)
@@ -418,11 +444,13 @@ class Partition:
         return layer
 
     def _timer_rows(self, fold: Fold, due: Iterable[tuple[int, str]]) -> list[Row]:
-        found: list[Row] = [(rows.timer_key(due_ms, user_id), None) for due_ms, user_id in due]
+        fired = set(due)
+        found: list[Row] = [(rows.timer_key(due_ms, user_id), None) for due_ms, user_id in fired]
         for user_id, change in fold.users.items():
             next_ms = change.after.next_change_ms
             before_ms = None if change.before is None else change.before.next_change_ms
-            if next_ms not in (before_ms, NEVER_MS):
+            is_set = next_ms == before_ms and (next_ms, user_id) not in fired
+            if next_ms != NEVER_MS and not is_set:
                 found.append((rows.timer_key(next_ms, user_id), b""))
         return found
 

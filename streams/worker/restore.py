@@ -22,7 +22,8 @@ from streams.state import rows
 from streams.state.store import Broken, Memory, Reached, Row, Store, remove
 from streams.worker import takeover
 from streams.worker.damage import Damage, assess
-from streams.worker.names import CHANGELOGS, CONTENT_CHANGELOG, INPUTS, USERS_CHANGELOG
+from streams.worker.names import CHANGELOGS, CONTENT, CONTENT_CHANGELOG, INPUTS, USERS_CHANGELOG
+from streams.worker.open_letters import OpenLetters, begin_index, index_rows
 from streams.worker.rebuild import Ownership, Rebuild
 from streams.worker.takeover import Cancelled, Takeover, begin_at
 
@@ -50,6 +51,7 @@ class Restored(NamedTuple):
     positions: dict[str, int]
     committed: dict[str, int]
     ends: dict[str, int]
+    letters: OpenLetters
 
 
 class Progress(NamedTuple):
@@ -123,7 +125,8 @@ class Restore(threading.Thread):
             error = failure
         finally:
             for store in self._stores.values():
-                store.close()
+                failure_to_close = _close(store)
+                error = error or failure_to_close
         if not self._cancelled.is_set():
             self._on_end(Progress(self._rows, time.monotonic() - began), error)
 
@@ -200,12 +203,13 @@ class Restore(threading.Thread):
         if why is not None:
             logger.warning("%s: the local store is thrown away: %s", path, why)
             if store is not None:
-                store.close()
+                _close(store)  # whatever it says of what is thrown away
             remove(path)
             store = Store(path, self._memory)
         assert store is not None
         if not store.last_used_ms():
             store.mark_used(now_ms)  # a new one: from now on it may miss the end of a row
+            begin_index(store)
         self._stores[number] = store
         self._reached[number] = {
             topic: store.reached(topic) or Reached(self._changelogs.topic_ids[topic], 0)
@@ -307,7 +311,19 @@ class Restore(threading.Thread):
             )
             for topic in INPUTS
         }
-        self._on_ready(Restored(number, store, self._reached[number], positions, committed, ends))
+        letters = OpenLetters(store, f"{self._settings.topic(CONTENT)}/{number}/")
+        self._on_ready(
+            Restored(number, store, self._reached[number], positions, committed, ends, letters)
+        )
+
+
+def _close(store: Store) -> BaseException | None:
+    """Close a store that is not handed over; return why that cannot be: it may be damaged."""
+    try:
+        store.close()
+    except Exception as failure:  # noqa: BLE001  (rocksdict raises bare ones)
+        return failure
+    return None
 
 
 def _is_failure(message: "Message") -> bool:
@@ -341,9 +357,10 @@ def _store_rows(key: bytes | None, value: bytes | None) -> list[Row]:
     if key[:1] != rows.USER or value is None:
         return [(key, value)]
     due_ms = rows.next_change_ms(value)
-    if due_ms == NEVER_MS:
-        return [(key, value)]
-    return [(key, value), (rows.timer_key(due_ms, rows.user_of(key)), b"")]
+    found: list[Row] = [(key, value), *index_rows(key, value)]
+    if due_ms != NEVER_MS:
+        found.append((rows.timer_key(due_ms, rows.user_of(key)), b""))
+    return found
 
 
 def _receipt_rows(key: bytes, value: bytes | None) -> list[Row]:

@@ -24,6 +24,20 @@ class Start(NamedTuple):
     ends: dict[str, int]
 
 
+class Look(NamedTuple):
+    """
+    Where a partition's inputs ended, as two questions of Kafka found, one after the other.
+
+    asked_s: when the first was asked, by time.monotonic().
+    limits: of all inputs; asked first, so that what lies below them is no newer than *ends*.
+    ends: of the user topics.
+    """
+
+    asked_s: float
+    limits: dict[str, int]
+    ends: dict[str, int]
+
+
 class Assigned(NamedTuple):
     """What the group has given us; *number* counts assignments, to tell a late `Start`."""
 
@@ -48,8 +62,18 @@ class Listener(Protocol):
     def on_rewound(self, generation: int) -> None:
         """Rounds of *generation* begin at the positions asked for; earlier ones are void."""
 
-    def on_caught_up(self, partition: int, positions: dict[str, int]) -> None:
-        """User topics are read to their end at take-over: all below *positions* is handed over."""
+    def on_lagging(self, partition: int) -> None:
+        """There are objections, ages or notices that are not read: nothing more may be granted."""
+
+    def on_caught_up(
+        self, partition: int, positions: dict[str, int], free: dict[str, int] | None
+    ) -> None:
+        """
+        User topics are read to an end they had: all below *positions* is handed over.
+
+        free: None where that is all there is.  Otherwise they lag on, and what came of records
+        below these offsets may be granted: every objection that came before them is read.
+        """
 
     def on_failed(self, error: BaseException) -> None:
         """Fetching cannot go on."""

@@ -13,7 +13,7 @@ from streams.core.fold import CAUSED_BY_TIME
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.worker.fetch import Fetch
-from streams.worker.names import DEAD_LETTERS, INPUTS
+from streams.worker.names import CONTENT, DEAD_LETTERS, INPUTS
 from streams.worker.page import Page, make_page
 from streams.worker.partition import Fanned, Folded, Partition
 from streams.worker.rounds import Place, Round
@@ -131,11 +131,15 @@ class WorkerStatus:
         now_s = time.time()
         lag = self._fetch.lag()
         idle_since_s = self._fetch.idle_since_s
+        held_since_s = self._fetch.held_since_s()
         ages: dict[tuple[str, int], float] = {}
         for partition, since_s in self._assigned.items():
             for name in INPUTS:
+                unread_since_s = idle_since_s
+                if name == CONTENT:
+                    unread_since_s = min(idle_since_s, held_since_s.get(partition, idle_since_s))
                 ages[self._settings.topic(name), partition] = self._age(
-                    (name, partition), now_s, since_s, lag, idle_since_s
+                    (name, partition), now_s, since_s, lag, unread_since_s
                 )
         for number, fanned in [*self._fanning_out(), *self._finishing]:
             place = fanned.topic, number
@@ -179,6 +183,14 @@ class WorkerStatus:
     def oldest_unacknowledged(self) -> Mapping[tuple[str, str], float]:
         """Return the age in seconds of the oldest output not acknowledged, by store and phase."""
         return self._stores.oldest_unacknowledged()
+
+    def dead_letters_open(self) -> Mapping[str, int]:
+        """Return the dead letters that stand against a user or an item, by topic."""
+        counts = dict.fromkeys((self._settings.topic(topic) for topic in INPUTS), 0)
+        for partition in list(self.partitions.values()):
+            for topic, number in partition.letters.counts().items():
+                counts[topic] = counts.get(topic, 0) + number
+        return counts
 
     def _age(
         self,

@@ -55,6 +55,8 @@ class Timers:
         self._view = view
         self._fired: set[Timer] = set()  # and not persisted yet
         self._next_due_ms: int | None = None  # None: look it up
+        self._walked = ""  # the last user looked at by `take_held`
+        self._to_walk = 0  # ends of the range still to be come by
 
     def next_due_ms(self) -> int:
         """Return when the next timer that has not fired is due, or `NEVER_MS`."""
@@ -87,6 +89,31 @@ class Timers:
         self._next_due_ms = None
         return due
 
+    @property
+    def walks_held(self) -> bool:
+        """Whether `take_held` has more to look at."""
+        return self._to_walk > 0
+
+    def walk_held(self) -> None:
+        """Let `take_held` look once more at all who wait for a hold to end."""
+        # Where it is on its way, to the end and from the beginning again: else it may not get on.
+        self._to_walk = 2 if self._walked else 1
+
+    def take_held(self, is_free: Callable[[str], bool]) -> list[Timer]:
+        """Return the next of those that wait for a hold to end whose users are free already."""
+        if not self._to_walk:
+            return []
+        seen = self._view.due_at(DUE_AT_ONCE_MS, TIMERS_PER_CYCLE, self._walked)
+        due = [timer for timer in seen if timer not in self._fired and is_free(timer[1])]
+        if len(seen) == TIMERS_PER_CYCLE:
+            self._walked = seen[-1][1]
+        else:
+            self._walked = ""
+            self._to_walk -= 1
+        self._fired.update(due)
+        self._next_due_ms = None
+        return due
+
     def _due(self, now_ms: int, limit: int, *, sweeping: bool) -> list[Timer]:
         if not sweeping:
             return self._view.due(now_ms, limit)
@@ -94,8 +121,10 @@ class Timers:
         return held + self._view.due(now_ms, limit - len(held), after_ms=DUE_BY_POLICY_MS)
 
     def persisted(self, local_rows: list[Row]) -> None:
-        """Note that the store holds *local_rows*: timers set, and (None) those that fired."""
+        """Note that the store holds *local_rows*: timers set, (None) those that fired, others."""
         for key, value in local_rows:
+            if key[:1] != rows.TIMER:
+                continue
             timer = rows.timer_of(key)
             if value is None:
                 self._fired.discard(timer)
@@ -105,6 +134,7 @@ class Timers:
     def roll_back(self) -> None:
         """Forget what fired and was not persisted."""
         self._fired.clear()
+        self.walk_held()
         self._next_due_ms = None
 
     def overdue_ms(self, now_ms: int) -> int:
