@@ -29,7 +29,8 @@ from streams.worker.gate import Gate
 from streams.worker.intake import Entry, Intake
 from streams.worker.names import ACCOUNT_AGES, CONTENT, INPUTS, OBJECTIONS
 from streams.worker.open_letters import OpenLetters
-from streams.worker.receipts import Part, Receipts
+from streams.worker.receipt_rows import Part
+from streams.worker.receipts import Receipts
 from streams.worker.sweep import Sweep
 from streams.worker.timers import Timer, Timers
 
@@ -268,7 +269,11 @@ class Partition:
             for user_id, change in fold.users.items()
             if change.after.user.deleted and not (change.before and change.before.user.deleted)
         ]
-        return self.receipts.fold((*fold.users, *answers.jobs), answers.answered, deleted)
+
+        def touched(user_id: str) -> bool:
+            return user_id in fold.users or user_id in answers.jobs
+
+        return self.receipts.fold(touched, answers.answered, deleted)
 
     def _is_settled(self, user_id: str, action: Action) -> bool:
         """Whether nothing that an *action* of a user has caused is on its way or held."""
