@@ -298,7 +298,7 @@ class Restore(threading.Thread):
         self._stores[number].write(batch, {changelog: reached})
 
     def _hand_over(self, number: int, found: Takeover) -> None:
-        store = self._stores.pop(number)
+        store = self._stores[number]
         store.mark_used(int(time.time() * 1000))
         committed, ends = found.committed[number], found.input_ends[number]
         positions = {
@@ -312,6 +312,7 @@ class Restore(threading.Thread):
             for topic in INPUTS
         }
         letters = OpenLetters(store, f"{self._settings.topic(CONTENT)}/{number}/")
+        del self._stores[number]  # from here on whoever gets it closes it
         self._on_ready(
             Restored(number, store, self._reached[number], positions, committed, ends, letters)
         )
