@@ -254,7 +254,7 @@ def test_a_damaged_index_is_made_anew(outputs: Outputs, tmp_path: Path) -> None:
     assert 0o600 == path.stat().st_mode & 0o777
     said: list[str] = []
     for damaged in (
-        whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:],
+        whole[:-2] + bytes([whole[-2] ^ 1, whole[-1] ^ 1]),  # locks of both accounts
         whole[: len(whole) // 2],
         whole.replace(b'"version":1', b'"version":9'),
         b"",

@@ -7,6 +7,7 @@ offset: behind an open transaction there may be committed purges, so reading wai
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -36,6 +37,8 @@ from streams.training.positions import Positions, TopicPosition
 FOLLOWED: Final = (TRAINING_USERS, TRAINING_CONTENT)
 READ_RECORDS: Final = 20_000
 ASK_TIMEOUT_S: Final = 5.0  # as all commands wait for an answer
+ASK_AGAIN_S: Final = 0.1
+PATIENCE_S: Final = 30.0  # with a Kafka that answers, but not yet for all of it
 # Without a record or an end; far longer than a transaction of a dead worker holds readers up.
 SILENCE_MAX_S: Final = 60.0
 
@@ -49,32 +52,41 @@ def ends(settings: Settings) -> Positions:
 
     Raises Unreachable; UsageProblem when a topic is missing.
     """
-    client = admin.connect(settings)
+    deadline_s = time.monotonic() + PATIENCE_S
+    while True:
+        # A client that has once seen a partition without a leader goes on saying so.
+        client = admin.connect(settings)
+        try:
+            return _ask(client, settings)
+        except KafkaException as error:
+            client.poll(0)  # Its callbacks run here: time-outs do not say why.
+            no_connection = getattr(client, "last_error", "")
+            reason: KafkaError = error.args[0]
+            passing = not no_connection and reason.code() in _PASSING
+            if not passing or time.monotonic() > deadline_s:
+                raise _unreachable(settings, no_connection or reason.str()) from error
+        time.sleep(ASK_AGAIN_S)
+
+
+def _ask(client: Any, settings: Settings) -> Positions:
     noted_ms = time.time_ns() // 1_000_000  # before the ends: later records are younger than it
     names = {settings.topic(name): name for name in FOLLOWED}
-    try:
-        described = client.describe_topics(
-            TopicCollection(list(names)), request_timeout=ASK_TIMEOUT_S
+    described = client.describe_topics(TopicCollection(list(names)), request_timeout=ASK_TIMEOUT_S)
+    found = {full: _described(future) for full, future in described.items()}
+    missing = [full for full in names if found[full] is None]
+    if missing:
+        raise UsageProblem(_missing(settings, missing))
+    cluster_id = client.describe_cluster(request_timeout=ASK_TIMEOUT_S).result().cluster_id
+    retentions_ms = _retentions_ms(client, list(names))
+    topics = {
+        name: TopicPosition(
+            name=full,
+            topic_id=str(found[full].topic_id),
+            offsets=_ends(client, full, len(found[full].partitions)),
+            delete_retention_ms=retentions_ms[full],
         )
-        found = {full: _described(future) for full, future in described.items()}
-        missing = [full for full in names if found[full] is None]
-        if missing:
-            raise UsageProblem(_missing(settings, missing))
-        cluster_id = client.describe_cluster(request_timeout=ASK_TIMEOUT_S).result().cluster_id
-        retentions_ms = _retentions_ms(client, list(names))
-        topics = {
-            name: TopicPosition(
-                name=full,
-                topic_id=str(found[full].topic_id),
-                offsets=_ends(client, full, len(found[full].partitions)),
-                delete_retention_ms=retentions_ms[full],
-            )
-            for full, name in names.items()
-        }
-    except KafkaException as error:
-        client.poll(0)  # Its callbacks run here: time-outs do not say why.
-        why = getattr(client, "last_error", "") or error.args[0].str()
-        raise _unreachable(settings, why) from error
+        for full, name in names.items()
+    }
     return Positions(cluster_id=str(cluster_id), noted_ms=noted_ms, topics=topics)
 
 
@@ -201,7 +213,8 @@ class _Reading:
     ) -> int:
         """Read to the end; return the number of records handed on."""
         count = 0
-        self._consumer.list_topics(self._topic.name, timeout=ASK_TIMEOUT_S)  # know its leaders
+        with suppress(KafkaException):  # It need not wait to learn who leads; else it asks again.
+            self._consumer.list_topics(self._topic.name, timeout=ASK_TIMEOUT_S)
         self._consumer.assign(
             [
                 TopicPartition(self._topic.name, number, int(self._reached[number]))
@@ -267,6 +280,16 @@ class _Reading:
         return f"nothing heard for {SILENCE_MAX_S:.0f} s of {self._topic.name}, partitions {left}"
 
 
+_PASSING: Final = frozenset(
+    {
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,  # A topic is described before all know of its making.
+        KafkaError._TIMED_OUT,
+        KafkaError._TRANSPORT,
+    }
+)
 _HOPELESS: Final = frozenset(
     {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
