@@ -4,6 +4,7 @@ Outputs without a worker, and stores that follow them: what tests of the subscri
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,7 @@ class Outputs:
         self.settings = settings_of(kafka, prefix)
         self.log = Log()
         self._sent = 0
+        self._ends: Counter[Place] = Counter()
         apply_topics(kafka, prefix, PARTITIONS)
         if retention_ms is not None:
             self._retain(retention_ms)
@@ -63,6 +65,7 @@ class Outputs:
 
     def send(self, *, commit: bool = True) -> None:
         """Write what was added to the log, in one transaction."""
+        written: Counter[Place] = Counter()
         self._producer.begin_transaction()
         for change in self.log.changes[self._sent :]:
             self._producer.produce(
@@ -72,6 +75,7 @@ class Outputs:
                 partition=change.partition,
                 headers=_headers(change),
             )
+            written[Place(change.topic, change.partition)] += 1
         if commit:
             self._producer.commit_transaction(WAIT_S)
             self._sent = len(self.log.changes)
@@ -79,6 +83,9 @@ class Outputs:
             self._producer.flush(WAIT_S)
             self._producer.abort_transaction(WAIT_S)
             del self.log.changes[self._sent :]
+        # The transaction's last records, one in each partition, are written after it is answered.
+        self._ends.update({place: count + 1 for place, count in written.items()})
+        wait_for(lambda: self.ends().items() >= self._ends.items(), "the transaction's end")
 
     def ends(self) -> dict[Place, int]:
         """Return where the logs end, control records included."""

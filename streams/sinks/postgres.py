@@ -157,8 +157,7 @@ class PostgresSink:
             # None of our statements takes that long; a lock held by others would, unseen.
             connection.execute(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
             # A batch looks up its keys; a plan that reads whole tables for it is never better.
-            connection.execute("SET enable_hashjoin = off")
-            connection.execute("SET enable_mergejoin = off")
+            connection.execute("SET enable_seqscan = off")
             self._make(connection)
 
     def positions(self) -> Mapping[Place, Position]:

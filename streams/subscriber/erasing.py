@@ -11,6 +11,7 @@ from typing import Final
 from streams.errors import Busy, Unreachable
 from streams.sinks.sink import Place, Sink
 from streams.subscriber.following import Followed
+from streams.subscriber.places import is_settled
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,10 @@ class Eraser:
                 self._thread = None
                 self._end(followed)
             return
-        waiting = [place for place, each in followed.items() if each.unerased]
+        # Of a place in a resync nothing is erased before what it has lost is swept.
+        waiting = [
+            place for place, each in followed.items() if each.unerased and is_settled(each.position)
+        ]
         if not waiting or (time.monotonic() < self._due_s and not at_once):
             return
         self._upto = {place: followed[place].position.offset for place in waiting}
