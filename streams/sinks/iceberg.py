@@ -295,7 +295,8 @@ class _IcebergTables(FileTables):
                             snapshot.delete_data_file(file.handle)
                         for file in added:
                             snapshot.append_data_file(file.handle)
-            except CommitFailedException:
+            except (CommitFailedException, FileNotFoundError):
+                # Another was first, or has erased the snapshot this one builds on.
                 _pause()
                 table.refresh()
                 check()
