@@ -86,7 +86,10 @@ class FileTables(Tables):
     Two tables of files; a format says how files are listed and exchanged.
 
     root: where the tables' folders lie, as *system* takes it.
+    statistics: of which columns files hold the least and greatest values; each takes time.
     """
+
+    statistics: bool | list[str] = False
 
     def __init__(self, url: str, system: fs.FileSystem, root: str) -> None:
         self._url = url
@@ -157,7 +160,7 @@ class FileTables(Tables):
                 compression="zstd",
                 compression_level=1,
                 use_dictionary=_REPEATING,
-                write_statistics=["partition"],
+                write_statistics=self.statistics,
                 store_schema=False,
             )
         return DataFile(path, partition, rows.num_rows, self._handle(table, partition, path, rows))

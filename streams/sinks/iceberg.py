@@ -52,13 +52,15 @@ _PROPERTIES: Final = {
     # No smallest and greatest values of ids in manifests, which outlive the files.
     "write.metadata.metrics.default": "none",
     "write.metadata.metrics.column.partition": "full",
+    "commit.manifest-merge.enabled": "true",
+    "commit.manifest.min-count-to-merge": "8",
     "commit.retry.num-retries": "0",  # What is committed again is decided here.
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "20",
 }
 _POSITION: Final = "objections.position."
 _BARRIER: Final = "objections.barrier"
-_SNAPSHOTS_MAX: Final = 200  # Each is named in every version of the metadata.
+_SNAPSHOTS_MAX: Final = 20  # PyIceberg copies all of them several times with each commit.
 _TYPES: Final = {
     pa.int32(): IntegerType(),
     pa.int64(): LongType(),
@@ -96,6 +98,8 @@ class IcebergSink(LakeSink):
 
 
 class _IcebergTables(FileTables):
+    statistics = True  # PyIceberg warns of each column without; it takes the partition from there.
+
     def __init__(self, properties: Mapping[str, str], warehouse: str, namespace: str) -> None:
         super().__init__(warehouse, *located(warehouse))
         self._warehouse = warehouse if "://" in warehouse else f"file://{self._root}"
@@ -274,6 +278,8 @@ class _IcebergTables(FileTables):
         }
         self._commit(table, check, removed, added, properties)
         if len(self._tables[table].metadata.snapshots) > _SNAPSHOTS_MAX:
+            # Commits that replace files add manifests and join none; this one joins them.
+            self._commit(table, lambda: None, [], [], {})
             self._expire(table, _SNAPSHOTS_MAX // 2)
 
     def _commit(
@@ -290,7 +296,8 @@ class _IcebergTables(FileTables):
             try:
                 with table.transaction() as transaction:
                     transaction.set_properties(dict(properties))
-                    with transaction.update_snapshot().overwrite() as snapshot:
+                    update = transaction.update_snapshot()
+                    with update.overwrite() if removed else update.merge_append() as snapshot:
                         for file in removed:
                             snapshot.delete_data_file(file.handle)
                         for file in added:
