@@ -52,7 +52,7 @@ def test_an_account_and_its_item_by_two_writers(store: FolderStore, lock_first: 
     """
     log = Log()
     one, other = opened(store), opened(store)
-    one.apply(batch([log.user("u1", 1), log.item("c0", "u1", 1, 1)]))
+    one.apply(batch([log.user("u1", 1)]))
     item = batch([log.item("c1", "u1", 1, 1)])
     lock = batch([log.user("u1", 2, allowed=False)])
     first, second = (lock, item) if lock_first else (item, lock)

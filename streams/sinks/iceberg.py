@@ -6,7 +6,7 @@ this sink may write it.  Needs the extra `iceberg`.
 
 Positions are properties of the table, changed in the same step as the items.  The catalog lets one
 commit at a time through; a commit that came late is made again with the same files as long as
-nobody changed the files of its partition numbers.
+nobody committed anything about its partition numbers.
 """
 
 import contextlib
@@ -59,6 +59,9 @@ _PROPERTIES: Final = {
     "write.metadata.previous-versions-max": "20",
 }
 _POSITION: Final = "objections.position."
+_CHANGE: Final = (
+    "objections.change."  # The last commit about a partition number, also an empty one.
+)
 _BARRIER: Final = "objections.barrier"
 _SNAPSHOTS_MAX: Final = 20  # PyIceberg copies all of them several times with each commit.
 _TYPES: Final = {
@@ -252,19 +255,16 @@ class _IcebergTables(FileTables):
         added: Sequence[DataFile],
         reached: Mapping[Place, Position],
     ) -> None:
-        wanted = list(partitions)
-        barrier = self._tables[table].properties.get(_BARRIER)
+        names = [_BARRIER, *(f"{_CHANGE}{partition}" for partition in partitions)]
 
-        def looked_at() -> list[set[str]]:
-            listed = self._files[table]
-            return [{file.path for file in listed.get(p, [])} for p in wanted]
+        def last() -> list[str | None]:
+            return [self._tables[table].properties.get(name) for name in names]
 
-        before = looked_at()
+        before = last()
 
         def check() -> None:
-            """See that the files of *partitions* are still those that were looked at."""
-            self._files[table] = by_partition(self._listed(table))
-            if self._tables[table].properties.get(_BARRIER) != barrier or looked_at() != before:
+            """See that nobody committed anything about *partitions* since they were looked at."""
+            if last() != before:
                 self._discard(file.path for file in added)
                 raise Conflict(f"{table} was changed")
 
@@ -275,7 +275,7 @@ class _IcebergTables(FileTables):
                 further(noted.get(place), position)
             )
             for place, position in reached.items()
-        }
+        } | {name: str(uuid.uuid4()) for name in names[1:]}
         self._commit(table, check, removed, added, properties)
         if len(self._tables[table].metadata.snapshots) > _SNAPSHOTS_MAX:
             # Commits that replace files add manifests and join none; this one joins them.
