@@ -76,8 +76,9 @@ class _DeltaTables(FileTables):
                     configuration=_CONFIGURATION,
                 )
         except (OSError, DeltaError) as error:
+            reason = str(error).split("\n", 1)[0]
             raise Unreachable(
-                f"{self._url}: cannot open or make Delta tables there ({error}); "
+                f"{self._url}: cannot open or make Delta tables there ({reason}); "
                 "expected a folder that may be written"
             ) from error
 

@@ -21,7 +21,7 @@ from pyarrow import fs
 from streams.errors import Unreachable
 from streams.sinks.lake_columns import ITEM_SCHEMA, STATE_SCHEMA, Flags
 from streams.sinks.sink import Place, Position
-from streams.sinks.tables import Conflict, ItemChange, Rows, Tables
+from streams.sinks.tables import ItemChange, Rows, Tables
 
 ITEMS: Final = "items"
 STATE: Final = "state"
@@ -70,14 +70,11 @@ class FileRows(Rows):
         return self._columns(file, self._schema.names, _REPEATING)
 
     def _columns(self, file: DataFile, names: list[str], dictionaries: list[str]) -> pa.Table:
-        try:
-            with (
-                self._system.open_input_file(file.path) as source,
-                pq.ParquetFile(source, read_dictionary=dictionaries) as parquet,
-            ):
-                table = parquet.read([name for name in names if name != "partition"])
-        except FileNotFoundError as error:
-            raise Conflict(f"{file.path} is gone") from error
+        with (
+            self._system.open_input_file(file.path) as source,
+            pq.ParquetFile(source, read_dictionary=dictionaries) as parquet,
+        ):
+            table = parquet.read([name for name in names if name != "partition"])
         if "partition" in names:
             number = pa.array(np.full(file.rows, self._partition, np.int32))
             table = table.append_column("partition", number)
@@ -89,7 +86,10 @@ class FileTables(Tables):
     Two tables of files; a format says how files are listed and exchanged.
 
     root: where the tables' folders lie, as *system* takes it.
+    statistics: of which columns files hold the least and greatest values; each takes time.
     """
+
+    statistics: bool | list[str] = False
 
     def __init__(self, url: str, system: fs.FileSystem, root: str) -> None:
         self._url = url
@@ -160,7 +160,7 @@ class FileTables(Tables):
                 compression="zstd",
                 compression_level=1,
                 use_dictionary=_REPEATING,
-                write_statistics=["partition"],
+                write_statistics=self.statistics,
                 store_schema=False,
             )
         return DataFile(path, partition, rows.num_rows, self._handle(table, partition, path, rows))

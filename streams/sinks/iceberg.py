@@ -6,7 +6,7 @@ this sink may write it.  Needs the extra `iceberg`.
 
 Positions are properties of the table, changed in the same step as the items.  The catalog lets one
 commit at a time through; a commit that came late is made again with the same files as long as
-nobody changed the files of its partition numbers.
+nobody committed anything about its partition numbers.
 """
 
 import contextlib
@@ -52,13 +52,18 @@ _PROPERTIES: Final = {
     # No smallest and greatest values of ids in manifests, which outlive the files.
     "write.metadata.metrics.default": "none",
     "write.metadata.metrics.column.partition": "full",
+    "commit.manifest-merge.enabled": "true",
+    "commit.manifest.min-count-to-merge": "8",
     "commit.retry.num-retries": "0",  # What is committed again is decided here.
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "20",
 }
 _POSITION: Final = "objections.position."
+_CHANGE: Final = (
+    "objections.change."  # The last commit about a partition number, also an empty one.
+)
 _BARRIER: Final = "objections.barrier"
-_SNAPSHOTS_MAX: Final = 200  # Each is named in every version of the metadata.
+_SNAPSHOTS_MAX: Final = 20  # PyIceberg copies all of them several times with each commit.
 _TYPES: Final = {
     pa.int32(): IntegerType(),
     pa.int64(): LongType(),
@@ -96,6 +101,8 @@ class IcebergSink(LakeSink):
 
 
 class _IcebergTables(FileTables):
+    statistics = True  # PyIceberg warns of each column without; it takes the partition from there.
+
     def __init__(self, properties: Mapping[str, str], warehouse: str, namespace: str) -> None:
         super().__init__(warehouse, *located(warehouse))
         self._warehouse = warehouse if "://" in warehouse else f"file://{self._root}"
@@ -248,19 +255,16 @@ class _IcebergTables(FileTables):
         added: Sequence[DataFile],
         reached: Mapping[Place, Position],
     ) -> None:
-        wanted = list(partitions)
-        barrier = self._tables[table].properties.get(_BARRIER)
+        names = [_BARRIER, *(f"{_CHANGE}{partition}" for partition in partitions)]
 
-        def looked_at() -> list[set[str]]:
-            listed = self._files[table]
-            return [{file.path for file in listed.get(p, [])} for p in wanted]
+        def last() -> list[str | None]:
+            return [self._tables[table].properties.get(name) for name in names]
 
-        before = looked_at()
+        before = last()
 
         def check() -> None:
-            """See that the files of *partitions* are still those that were looked at."""
-            self._files[table] = by_partition(self._listed(table))
-            if self._tables[table].properties.get(_BARRIER) != barrier or looked_at() != before:
+            """See that nobody committed anything about *partitions* since they were looked at."""
+            if last() != before:
                 self._discard(file.path for file in added)
                 raise Conflict(f"{table} was changed")
 
@@ -271,9 +275,11 @@ class _IcebergTables(FileTables):
                 further(noted.get(place), position)
             )
             for place, position in reached.items()
-        }
+        } | {name: str(uuid.uuid4()) for name in names[1:]}
         self._commit(table, check, removed, added, properties)
         if len(self._tables[table].metadata.snapshots) > _SNAPSHOTS_MAX:
+            # Commits that replace files add manifests and join none; this one joins them.
+            self._commit(table, lambda: None, [], [], {})
             self._expire(table, _SNAPSHOTS_MAX // 2)
 
     def _commit(
@@ -290,12 +296,14 @@ class _IcebergTables(FileTables):
             try:
                 with table.transaction() as transaction:
                     transaction.set_properties(dict(properties))
-                    with transaction.update_snapshot().overwrite() as snapshot:
+                    update = transaction.update_snapshot()
+                    with update.overwrite() if removed else update.merge_append() as snapshot:
                         for file in removed:
                             snapshot.delete_data_file(file.handle)
                         for file in added:
                             snapshot.append_data_file(file.handle)
-            except CommitFailedException:
+            except (CommitFailedException, FileNotFoundError):
+                # Another was first, or has erased the snapshot this one builds on.
                 _pause()
                 table.refresh()
                 check()

@@ -154,7 +154,7 @@ class LakeSink(Sink):
             try:
                 self._tables.look(partitions)
                 return act()
-            except Conflict as conflict:
+            except (Conflict, FileNotFoundError) as conflict:  # Erased since it was looked at.
                 _log.debug("another writer was first (%s): deciding anew", conflict)
                 time.sleep(random.uniform(0, min(1.0, 0.01 * 2**attempt)))
                 last = conflict

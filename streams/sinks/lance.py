@@ -104,8 +104,9 @@ class _LanceTables(Tables):
             for name, schema in _SCHEMAS.items():
                 self._tables[name] = database.create_table(name, schema=schema, exist_ok=True)
         except (OSError, RuntimeError, ValueError) as error:
+            reason = str(error).split("\n", 1)[0]
             raise Unreachable(
-                f"{self._uri}: cannot open or make a LanceDB there ({error}); "
+                f"{self._uri}: cannot open or make a LanceDB there ({reason}); "
                 "expected a folder that may be written"
             ) from error
 
