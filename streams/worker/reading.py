@@ -5,6 +5,7 @@ For the fetch thread alone.  A partition is read once it is started.  Its conten
 objections, ages and notices lag: at take-over, and whenever they do later; `backlog` has the rule.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
@@ -20,6 +21,9 @@ from streams.worker.rounds import Listener, Look, Place, Start
 if TYPE_CHECKING:
     from confluent_kafka import Message
 
+logger = logging.getLogger(__name__)
+
+SAID_FROM_S: Final = 1.0
 AGAIN_S: Final = 0.002  # between a fetch's word on an end and its records being there
 
 
@@ -171,6 +175,12 @@ class Reading:
             if then is Next.END:
                 self._read_content(partition, None)
                 del self._holds[partition]
+                if (waited_s := time.time() - hold.began_s) > SAID_FROM_S:
+                    logger.info(
+                        "partition %d: content waited %.1f s for objections, ages and notices",
+                        partition,
+                        waited_s,
+                    )
                 self._listener.on_caught_up(partition, self._handed_of_users(partition), None)
                 continue
             if then is Next.STEP:
