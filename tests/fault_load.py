@@ -295,7 +295,7 @@ def assert_faultless(kafka: LocalKafka, prefix: str) -> dict[str, list[Record]]:
     """
     outputs = assert_proven(kafka, prefix, once=False)
     counts = Counter(_identity(record) for record in chain(*(outputs[name] for name in OUTPUTS)))
-    records = Counter(
+    records = Counter[tuple[object, ...]](
         (each.key_text, b"%d" % each.timestamp_ms)
         for each in chain(*read(settings_of(kafka, prefix), INPUTS).values())
     )
