@@ -108,6 +108,15 @@ POLICY_PENDING = Metric(
     "users",
     "Users still to be decided again by a new policy; no more than 20,000 are counted.",
 )
+DEAD_LETTERS_OPEN = Metric(
+    "objections_dead_letters_open",
+    "gauge",
+    ("topic",),
+    "records",
+    "Unresolved dead letters of this worker's partitions: those that stand against a user or an "
+    "item until they are mended or dismissed. One that restricts nobody (a notice, no valid key, "
+    "no readable content_id) is not among them; `dead-letters list` shows it.",
+)
 RESTORED_ROWS = Metric(
     "objections_restored_rows_total",
     "counter",
@@ -154,7 +163,7 @@ ACKNOWLEDGEMENTS_REFUSED = Metric(
 
 METRICS: Final = (
     PROPAGATION, OLDEST_UNPROPAGATED, EVENTS, PUBLISHED, TRANSACTIONS, CONSUMER_LAG,
-    FANOUT_PENDING, CLOCK_OVERDUE, POLICY_PENDING, RESTORED_ROWS, RESTORE,
+    FANOUT_PENDING, CLOCK_OVERDUE, POLICY_PENDING, DEAD_LETTERS_OPEN, RESTORED_ROWS, RESTORE,
     STORE_PROPAGATION, OLDEST_UNACKNOWLEDGED, STORE_REGRESSIONS, ACKNOWLEDGEMENTS_REFUSED,
 )  # fmt: skip
 
@@ -168,6 +177,7 @@ class Gauges(Protocol):
     def clock_overdue(self) -> Mapping[int, float]: ...
     def policy_pending(self) -> Mapping[int, int]: ...
     def oldest_unacknowledged(self) -> Mapping[tuple[str, str], float]: ...
+    def dead_letters_open(self) -> Mapping[str, int]: ...
 
 
 class Metrics(Collector):
@@ -310,6 +320,9 @@ class Metrics(Collector):
             found[CLOCK_OVERDUE] = _by_partition(self._source.clock_overdue())
             found[POLICY_PENDING] = _by_partition(self._source.policy_pending())
             found[OLDEST_UNACKNOWLEDGED] = dict(self._source.oldest_unacknowledged().items())
+            found[DEAD_LETTERS_OPEN] = {
+                (topic,): number for topic, number in self._source.dead_letters_open().items()
+            }
         return found
 
     def _histogram(self, metric: Metric) -> HistogramMetricFamily:

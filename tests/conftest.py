@@ -2,6 +2,7 @@
 What tests share: one real Kafka per run, a topic prefix of its own for every test.
 
 Tests on Kafka ask for the fixture `kafka` and cannot be skipped: without the extra they fail.
+Those on other servers are skipped where the server's program is absent, and fail in CI.
 """
 
 import os
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from streams.kafka.local import LocalKafka
+from tests.servers import ABSENT
 
 # A slow machine is no failure; how long a test may take is said by whoever runs the tests.
 settings.register_profile("default", deadline=None)
@@ -46,12 +48,14 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Where CI is set, turn a skipped test on Kafka into a failed one."""
+    """Where CI is set, turn a skipped test on Kafka or another server into a failed one."""
     report = yield
+    if "CI" not in os.environ or not report.skipped or hasattr(report, "wasxfail"):
+        return report
     on_kafka = isinstance(item, pytest.Function) and "kafka" in item.fixturenames
-    if "CI" in os.environ and on_kafka and report.skipped and not hasattr(report, "wasxfail"):
+    if on_kafka or ABSENT in str(report.longrepr):
         report.outcome = "failed"
-        report.longrepr = f"a test on a real Kafka may not be skipped in CI: {report.longrepr}"
+        report.longrepr = f"a test on a real server may not be skipped in CI: {report.longrepr}"
     return report
 
 

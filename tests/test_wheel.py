@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-DATA_SUFFIXES = {".yaml", ".json", ".gz", ".md", ".typed"}
+DATA_SUFFIXES = {".yaml", ".json", ".gz", ".lua", ".md", ".typed"}
 
 
 @pytest.fixture(scope="module")

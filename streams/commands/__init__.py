@@ -17,7 +17,23 @@ COMMANDS = {
     "demo": ("streams.commands.demo", "demo", "See objections purge items, on a real Kafka."),
     "worker": ("streams.commands.worker", "worker", "Decide on users and items, and publish it."),
     "receipt": ("streams.commands.receipt", "receipt", "Tell how far an objection has got."),
+    "explain": (
+        "streams.commands.explain",
+        "explain",
+        "Say why a user's data may be used, or not.",
+    ),
     "topics": ("streams.commands.topics", "topics", "Plan, apply and check the topics."),
+    "subscribe": (
+        "streams.commands.subscribe",
+        "subscribe",
+        "Follow the outputs into a data store, and acknowledge it.",
+    ),
+    "dead-letters": (
+        "streams.commands.dead_letters",
+        "dead_letters",
+        "List, replay and dismiss records that could not be used.",
+    ),
+    "filter": ("streams.commands.filter", "filter_command", "Keep what may be used of a manifest."),
     "bench": ("streams.commands.bench", "bench", "Measure throughput and latency."),
     "kafka": ("streams.commands.kafka", "kafka", "Run a local Kafka for development."),
 }

@@ -202,9 +202,9 @@ def judge_age(user: User, policy: Policy, now_ms: int) -> Age:
     if not countries <= policy.countries:
         reasons |= _COUNTRY_NOT_COVERED
     adult_from_ms = max(_adult_from_ms(each, in_force, policy) for each in in_force.statements)
-    dates_ms = [_under_age_until_ms(each, policy) for each in restricting]
+    dates_ms = [under_age_until_ms(each, policy) for each in restricting]
     adult_from_ms = max([adult_from_ms, *(at_ms for at_ms in dates_ms if at_ms != NEVER_MS)])
-    dates_ms += [_under_age_until_ms(each, policy) for each in in_force.statements]
+    dates_ms += [under_age_until_ms(each, policy) for each in in_force.statements]
     if now_ms < max(dates_ms):
         return Age(reasons | _UNDER_AGE, adult_from_ms, max(dates_ms))
     return Age(reasons, adult_from_ms, NEVER_MS)
@@ -225,7 +225,7 @@ def _adult_from_ms(statement: Statement, level: Level, policy: Policy) -> int:
     return level.adult_observed_ms
 
 
-def _under_age_until_ms(statement: Statement, policy: Policy) -> int:
+def under_age_until_ms(statement: Statement, policy: Policy) -> int:
     """Return when *statement* stops saying "under age": long ago where it does not say so."""
     if statement.has_birth_date:
         return of_age_ms(statement.birth_day, policy.adult_age)
@@ -236,12 +236,18 @@ def _under_age_until_ms(statement: Statement, policy: Policy) -> int:
     return LONG_AGO_MS
 
 
-def _notice_over_ms(user: User, policy: Policy) -> int:
+def counting_notice_ms(user: User, policy: Policy) -> int:
+    """Return the delivery from which *user*'s notice window runs; `NEVER_MS` if none counts."""
     from_ms = policy.notices_from_ms
     for delivered_ms in user.notices_ms:  # sorted: the first that counts is the earliest
         if from_ms is None or delivered_ms >= from_ms:
-            return delivered_ms + policy.notice_window_ms
+            return delivered_ms
     return NEVER_MS
+
+
+def _notice_over_ms(user: User, policy: Policy) -> int:
+    delivered_ms = counting_notice_ms(user, policy)
+    return NEVER_MS if delivered_ms == NEVER_MS else delivered_ms + policy.notice_window_ms
 
 
 def _objected_products(user: User) -> int:

@@ -145,19 +145,19 @@ def _take(
     if end is None:
         return
     if offset < end:
-        headers = tuple(message.headers() or ())
-        record = Record(
-            topic,
-            partition,
-            offset,
-            message.timestamp()[1],
-            message.key(),
-            message.value(),
-            headers,  # type: ignore[arg-type]
-        )
-        found[full_names[topic]].append(record)
+        found[full_names[topic]].append(record_of(message))
     if offset >= end - 1:
         del ends[topic, partition]
+
+
+def record_of(message: Message) -> Record:
+    """Return a *message* that was read as a record."""
+    topic, partition, offset = message.topic(), message.partition(), message.offset()
+    assert topic is not None
+    assert partition is not None
+    assert offset is not None
+    key, value, headers = message.key(), message.value(), tuple(message.headers() or ())
+    return Record(topic, partition, offset, message.timestamp()[1], key, value, headers)  # type: ignore[arg-type]
 
 
 def _silent(settings: Settings, why: str) -> str:

@@ -28,6 +28,7 @@ ITEM: Final = b"i"  # user_id, content_id -> Item
 RECEIPT: Final = b"r"  # user_id, objection_id, action -> ReceiptRow
 # Of the local store alone, as they follow from other rows:
 TIMER: Final = b"t"  # an instant, user_id -> nothing
+LETTERS: Final = b"l"  # user_id of whom a dead letter is known, open or not -> nothing
 META: Final = b"m"  # about the store itself
 RECEIPT_NUMBER: Final = b"n"  # a receipt's number -> the key of its row
 RECEIPT_OPEN: Final = b"o"  # the key of the row of a receipt not yet published -> nothing
@@ -95,7 +96,7 @@ def job_key(user_id: str) -> bytes:
 
 
 def user_of(key: bytes) -> str:
-    """Return the user_id in the key of a user's or a job's row."""
+    """Return the user_id in the key of a row that has nothing else in it."""
     return key[1:].decode()
 
 
@@ -112,8 +113,23 @@ def item_key(user_id: str, content_id: str) -> bytes:
 
 def dead_letter_key(user_id: str, offset: int) -> bytes:
     """Return the key of the row that finds an item by its unreadable record."""
+    return dead_letters_prefix(user_id) + _OFFSET.pack(offset)
+
+
+def dead_letter_of(key: bytes) -> tuple[str, int]:
+    """Return the user_id and offset in the key of a dead letter's row."""
+    return key[3:-8].decode(), _OFFSET.unpack_from(key, len(key) - 8)[0]
+
+
+def dead_letters_prefix(user_id: str) -> bytes:
+    """Return what the keys of all items' dead letters of *user_id*, and no others, begin with."""
     user = user_id.encode()
-    return DEAD_LETTER + _LENGTH.pack(len(user)) + user + _OFFSET.pack(offset)
+    return DEAD_LETTER + _LENGTH.pack(len(user)) + user
+
+
+def letters_key(user_id: str) -> bytes:
+    """Return the key of the row that says that a dead letter of *user_id* is known."""
+    return LETTERS + user_id.encode()
 
 
 def position_key(topic: str) -> bytes:

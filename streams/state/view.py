@@ -114,6 +114,16 @@ class View:
         data = self.store.get(rows.dead_letter_key(user_id, offset))
         return None if data is None else rows.decode_text(data)
 
+    def dead_letters_of(self, user_id: str) -> set[int]:
+        """Return the offsets of the unreadable `content` records of a user's items."""
+        prefix = rows.dead_letters_prefix(user_id)
+        found = {rows.dead_letter_of(key)[1] for key, _ in self.store.scan(prefix)}
+        for layer in self._layers:
+            for (owner, offset), content_id in layer.dead_letters.items():
+                if owner == user_id:
+                    (found.discard if content_id is None else found.add)(offset)
+        return found
+
     def items_of(self, user_id: str, after: bytes = b"") -> Iterator[tuple[bytes, Item]]:
         """Yield a user's items behind content id *after*, in the order of their ids' bytes."""
         changed: dict[bytes, Item | None] = {}

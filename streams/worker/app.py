@@ -265,6 +265,7 @@ class ObjectionWorker(Service):
             self.cycle.now_ms(),
             self._settings.stores,
             int(self._settings.clock_offset_s * 1000),
+            restored.letters,
         )
 
     def _restore_ended(self, progress: Progress, error: BaseException | None) -> None:

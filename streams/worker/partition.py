@@ -28,7 +28,9 @@ from streams.state.view import View
 from streams.worker.gate import Gate
 from streams.worker.intake import Entry, Intake
 from streams.worker.names import ACCOUNT_AGES, CONTENT, INPUTS, OBJECTIONS
-from streams.worker.receipts import Part, Receipts
+from streams.worker.open_letters import OpenLetters
+from streams.worker.receipt_rows import Part
+from streams.worker.receipts import Receipts
 from streams.worker.sweep import Sweep
 from streams.worker.timers import Timer, Timers
 
@@ -116,6 +118,7 @@ class Partition:
         now_ms: int,
         stores: tuple[DataStore, ...] = (),
         clock_offset_ms: int = 0,
+        letters: OpenLetters | None = None,
     ) -> None:
         self.number = number
         self.store = store
@@ -131,6 +134,7 @@ class Partition:
         self._prefix = f"{content_topic}/{number}/"
         self._inline_items = inline_items
         self._timers = Timers(self.view)
+        self.letters = letters or OpenLetters(store, self._prefix)
         self.sweep = Sweep(store, policy, now_ms, f"partition {number}")
         self.positions_unsaid = False  # the group's offsets are others than our positions
         self._outputs_row: list[Row] = []  # what is still to be noted of the outputs
@@ -222,6 +226,7 @@ class Partition:
         answers = Answers(writer, self.view, self._prefix, self._content_end)
         answers.add_fold(fold, self._inline_items)
         layer = self._layer_of(fold, answers)
+        index_rows = self.letters.fold(self.view, fold, layer)
         self.view.push(layer)
         fanned = self._work_off(answers, fold, layer, slice_items, grants)
         receipts = self._fold_receipts(fold, answers)
@@ -245,7 +250,7 @@ class Partition:
                 *receipts.users_rows,
             ],
             [*layer.content_rows(), *position_rows(content_moved)],
-            [*self._timer_rows(fold, due), *receipts.local_rows],
+            [*self._timer_rows(fold, due), *index_rows, *receipts.local_rows],
             self.positions,
             told,
             layer,
@@ -264,7 +269,11 @@ class Partition:
             for user_id, change in fold.users.items()
             if change.after.user.deleted and not (change.before and change.before.user.deleted)
         ]
-        return self.receipts.fold((*fold.users, *answers.jobs), answers.answered, deleted)
+
+        def touched(user_id: str) -> bool:
+            return user_id in fold.users or user_id in answers.jobs
+
+        return self.receipts.fold(touched, answers.answered, deleted)
 
     def _is_settled(self, user_id: str, action: Action) -> bool:
         """Whether nothing that an *action* of a user has caused is on its way or held."""
@@ -282,6 +291,7 @@ class Partition:
         """Note that the rows of *folded*, the oldest of this partition, are in the store."""
         self.view.pop(folded.layer)
         self.sweep.persisted()
+        self.letters.persisted()
         if self._outputs_row and self._outputs_row[0] in folded.users_rows:
             self._outputs_row = []
         self._timers.persisted([row for row in folded.local_rows if row[0][:1] == rows.TIMER])
@@ -296,6 +306,7 @@ class Partition:
         """Forget all that is not persisted; the inputs are read again from *positions*."""
         self.view.drop()
         self._timers.roll_back()
+        self.letters.roll_back()
         self.sweep.reload()
         self.receipts.roll_back()
         self.positions = positions

@@ -22,7 +22,8 @@ from streams.state import rows
 from streams.state.store import Broken, Memory, Reached, Row, Store, remove
 from streams.worker import takeover
 from streams.worker.damage import Damage, assess
-from streams.worker.names import CHANGELOGS, CONTENT_CHANGELOG, INPUTS, USERS_CHANGELOG
+from streams.worker.names import CHANGELOGS, CONTENT, CONTENT_CHANGELOG, INPUTS, USERS_CHANGELOG
+from streams.worker.open_letters import OpenLetters, begin_index, index_rows
 from streams.worker.rebuild import Ownership, Rebuild
 from streams.worker.takeover import Cancelled, Takeover, begin_at
 
@@ -50,6 +51,7 @@ class Restored(NamedTuple):
     positions: dict[str, int]
     committed: dict[str, int]
     ends: dict[str, int]
+    letters: OpenLetters
 
 
 class Progress(NamedTuple):
@@ -207,6 +209,7 @@ class Restore(threading.Thread):
         assert store is not None
         if not store.last_used_ms():
             store.mark_used(now_ms)  # a new one: from now on it may miss the end of a row
+            begin_index(store)
         self._stores[number] = store
         self._reached[number] = {
             topic: store.reached(topic) or Reached(self._changelogs.topic_ids[topic], 0)
@@ -295,7 +298,7 @@ class Restore(threading.Thread):
         self._stores[number].write(batch, {changelog: reached})
 
     def _hand_over(self, number: int, found: Takeover) -> None:
-        store = self._stores.pop(number)
+        store = self._stores[number]
         store.mark_used(int(time.time() * 1000))
         committed, ends = found.committed[number], found.input_ends[number]
         positions = {
@@ -308,7 +311,11 @@ class Restore(threading.Thread):
             )
             for topic in INPUTS
         }
-        self._on_ready(Restored(number, store, self._reached[number], positions, committed, ends))
+        letters = OpenLetters(store, f"{self._settings.topic(CONTENT)}/{number}/")
+        del self._stores[number]  # from here on whoever gets it closes it
+        self._on_ready(
+            Restored(number, store, self._reached[number], positions, committed, ends, letters)
+        )
 
 
 def _close(store: Store) -> BaseException | None:
@@ -351,9 +358,10 @@ def _store_rows(key: bytes | None, value: bytes | None) -> list[Row]:
     if key[:1] != rows.USER or value is None:
         return [(key, value)]
     due_ms = rows.next_change_ms(value)
-    if due_ms == NEVER_MS:
-        return [(key, value)]
-    return [(key, value), (rows.timer_key(due_ms, rows.user_of(key)), b"")]
+    found: list[Row] = [(key, value), *index_rows(key, value)]
+    if due_ms != NEVER_MS:
+        found.append((rows.timer_key(due_ms, rows.user_of(key)), b""))
+    return found
 
 
 def _receipt_rows(key: bytes, value: bytes | None) -> list[Row]:

@@ -184,6 +184,14 @@ class WorkerStatus:
         """Return the age in seconds of the oldest output not acknowledged, by store and phase."""
         return self._stores.oldest_unacknowledged()
 
+    def dead_letters_open(self) -> Mapping[str, int]:
+        """Return the dead letters that stand against a user or an item, by topic."""
+        counts = dict.fromkeys((self._settings.topic(topic) for topic in INPUTS), 0)
+        for partition in list(self.partitions.values()):
+            for topic, number in partition.letters.counts().items():
+                counts[topic] = counts.get(topic, 0) + number
+        return counts
+
     def _age(
         self,
         place: Place,

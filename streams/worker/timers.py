@@ -121,8 +121,10 @@ class Timers:
         return held + self._view.due(now_ms, limit - len(held), after_ms=DUE_BY_POLICY_MS)
 
     def persisted(self, local_rows: list[Row]) -> None:
-        """Note that the store holds *local_rows*: timers set, and (None) those that fired."""
+        """Note that the store holds *local_rows*: timers set, (None) those that fired, others."""
         for key, value in local_rows:
+            if key[:1] != rows.TIMER:
+                continue
             timer = rows.timer_of(key)
             if value is None:
                 self._fired.discard(timer)

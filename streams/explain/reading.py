@@ -1,0 +1,204 @@
+"""
+Reads what one partition's topics hold of one user: no group is joined, nothing is written.
+
+Order matters.  The group's offsets are asked first (the broker holds the answer back while a
+transaction with offsets is pending), then the ends of state and outputs, last those of the inputs:
+so what the state has taken in is among the inputs that are read.  A second `look` reads on from
+there, as a transaction becomes visible in one topic a moment before it does in another.
+"""
+
+import time
+import uuid
+from collections.abc import Callable
+from typing import Final, Self
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from streams.errors import CheckFailed, Unreachable
+from streams.explain.evidence import CONTENT_CHANGELOG, USERS_CHANGELOG, Evidence
+from streams.kafka import admin
+from streams.kafka.client_log import CLIENT_LOGGER
+from streams.kafka.partitioner import partition_of
+from streams.proof.records import Record, record_of
+from streams.settings import Settings
+from streams.state.rows import NewerRow
+from streams.worker.names import CONTENT, DEAD_LETTERS, DECISIONS, USER_TOPICS
+
+# In the order in which they are read: what is asked of a later one depends on the earlier.
+OF_USERS: Final = (
+    USERS_CHANGELOG,
+    "eligibility",
+    "training-users",
+    DEAD_LETTERS,
+    *USER_TOPICS,
+)
+OF_ITEMS: Final = (CONTENT_CHANGELOG, "training-content", CONTENT)
+INPUTS: Final = (*USER_TOPICS, CONTENT)
+assert set(DECISIONS) < {*OF_USERS, *OF_ITEMS}
+
+ANSWER_S: Final = 5.0
+SILENCE_S: Final = 30.0  # without a word from Kafka, reading ends
+READ_S: Final = 0.2  # of one read: how late Ctrl-C may be noticed
+READ_RECORDS: Final = 10_000
+TOLD_S: Final = 0.2  # between two lines of progress
+
+Say = Callable[[str], None]
+
+
+class Reading:
+    """
+    Looks at the user *user_id*; *say* is told of progress, with items only where wanted.
+
+    content_id: an item whose whole history is kept.  Raises Unreachable where Kafka does not answer
+    and CheckFailed, naming them, where topics are missing or their counts of partitions differ.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        user_id: str,
+        say: Say,
+        *,
+        items: bool = True,
+        content_id: str | None = None,
+    ) -> None:
+        self._settings = settings
+        self._say = say
+        self._topics = (*OF_USERS, *OF_ITEMS) if items else OF_USERS
+        number = partition_of(user_id.encode(), self._partitions_n())
+        self.evidence = Evidence(user_id, number, settings.topic_prefix, content_id)
+        self._positions = dict.fromkeys(self._topics, 0)
+        self._consumer = Consumer(
+            settings.kafka(
+                # For its committed offsets; it is assigned by hand and never joins.
+                group_id=settings.group,
+                client_id=f"explain-{uuid.uuid4().hex[:8]}",
+                isolation_level="read_committed",
+                enable_auto_commit=False,
+                enable_auto_offset_store=False,
+                enable_partition_eof=True,
+                auto_offset_reset="earliest",
+                fetch_wait_max_ms=20,  # or each topic's end is waited for
+                queued_min_messages=READ_RECORDS,
+                queued_max_messages_kbytes=16 * 1024,
+                fetch_queue_backoff_ms=2,  # or a full queue stands still for a second
+            ),
+            logger=CLIENT_LOGGER,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._consumer.close()
+
+    def look(self) -> Evidence:
+        """Read on to the ends that the topics have now, and return all that was found."""
+        try:
+            self._ask_offsets()
+            ends = {topic: self._end(topic) for topic in self._topics}
+            self.evidence.ends = {topic: ends[topic] for topic in INPUTS if topic in ends}
+            for topic, end in ends.items():
+                self._read(topic, end)
+        except KafkaException as error:
+            raise self._unreachable(error) from error
+        self._say("")
+        return self.evidence
+
+    def _partitions_n(self) -> int:
+        client = admin.connect(self._settings)
+        cluster = admin.look(client, self._settings, timeout_s=ANSWER_S)
+        counts = {
+            name: cluster.topics[name].partitions if name in cluster.topics else 0
+            for name in (*OF_USERS, *OF_ITEMS)
+        }
+        missing = [self._settings.topic(name) for name, count in counts.items() if not count]
+        if missing:
+            raise CheckFailed(
+                f"Kafka at {self._settings.bootstrap} has no {', '.join(missing)}. Remedy: name "
+                "the right OBJECTIONS_TOPIC_PREFIX, or see `objections topics check`."
+            )
+        if len(set(counts.values())) > 1:
+            shown = ", ".join(f"{self._settings.topic(x)} {n}" for x, n in counts.items())
+            raise CheckFailed(
+                f"partition counts differ ({shown}), so nobody can tell which partition is the "
+                "user's. Remedy: see `objections topics check`."
+            )
+        return counts[CONTENT]
+
+    def _ask_offsets(self) -> None:
+        number = self.evidence.number
+        asked = [TopicPartition(self._settings.topic(name), number) for name in INPUTS]
+        names = {self._settings.topic(name): name for name in INPUTS}
+        for tp in self._consumer.committed(asked, SILENCE_S):
+            if tp.error is not None:
+                raise KafkaException(tp.error)
+            if tp.offset >= 0:
+                self.evidence.committed[names[tp.topic]] = tp.offset
+
+    def _end(self, topic: str) -> int:
+        place = TopicPartition(self._settings.topic(topic), self.evidence.number)
+        found = self._consumer.get_watermark_offsets(place, SILENCE_S)
+        if found is None:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        return int(found[1])
+
+    def _read(self, topic: str, end: int) -> None:
+        """Offer the records of *topic* up to *end* to the evidence."""
+        begin = self._positions[topic]
+        if begin >= end:
+            return
+        full_name = self._settings.topic(topic)
+        self._consumer.list_topics(full_name, timeout=ANSWER_S)  # or it learns of the leader late
+        self._consumer.assign([TopicPartition(full_name, self.evidence.number, begin)])
+        heard_s, told_s = time.monotonic(), 0.0
+        while self._positions[topic] < end:
+            first = self._consumer.poll(READ_S)
+            now_s = time.monotonic()
+            if first is not None:
+                heard_s = now_s
+                self._take(topic, [first, *self._consumer.consume(READ_RECORDS, 0)], end)
+            elif now_s - heard_s > SILENCE_S:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+            if now_s - told_s > TOLD_S:
+                told_s = now_s
+                at = min(self._positions[topic], end)
+                self._say(f"reading {full_name}/{self.evidence.number}: {at:,} of {end:,}")
+        self._consumer.unassign()
+
+    def _take(self, topic: str, messages: list[Message], end: int) -> None:
+        evidence, full_name = self.evidence, self._settings.topic(topic)
+        at = self._positions[topic]
+        for message in messages:
+            if message.topic() != full_name:
+                continue  # the tail of one that was read before
+            error = message.error()
+            if error is not None:
+                if error.code() != KafkaError._PARTITION_EOF:
+                    raise KafkaException(error)
+                at = max(at, end)
+                continue
+            offset = message.offset() or 0
+            if offset >= end:
+                at = end
+                break
+            key = message.key()
+            if evidence.wants(topic, key if isinstance(key, bytes) else None):
+                _offer(evidence, topic, record_of(message))
+            at = offset + 1
+        self._positions[topic] = at
+
+    def _unreachable(self, error: KafkaException) -> Unreachable:
+        reason: KafkaError = error.args[0]
+        return Unreachable(
+            f"Kafka at {self._settings.bootstrap} did not let the topics of partition "
+            f"{self.evidence.number} be read to their ends ({reason.str()}). Remedy: see that it "
+            "is up and lets this user read them: `objections topics check`."
+        )
+
+
+def _offer(evidence: Evidence, topic: str, record: Record) -> None:
+    try:
+        evidence.take(topic, record)
+    except NewerRow as error:
+        raise CheckFailed(f"{record.place}: {error}") from error

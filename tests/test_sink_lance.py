@@ -1,0 +1,17 @@
+"""The Lance sink passes the suite of all sinks."""
+
+from pathlib import Path
+
+import pytest
+
+from streams.testing.sinks import SinkTests
+from tests.lake_stores import LanceStore
+
+
+class TestLance(SinkTests):
+    examples = 4
+    steps = 8
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> LanceStore:
+        return LanceStore(tmp_path / "store")
