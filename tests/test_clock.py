@@ -3,6 +3,7 @@ Time passing, on a real Kafka: on time, once, after restarts and moves, and neve
 """
 
 import json
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -74,6 +75,50 @@ def test_windows_end_on_time_before_and_after_a_move(
     assert max(before) <= ON_TIME_MS
     assert late_ms[-1] <= ON_TIME_MS
     assert len(late_ms) == len(users)
+    assert_proven(kafka, prefix)
+
+
+def test_windows_end_on_time_after_a_restart_without_its_state(
+    kafka: LocalKafka, prefix: str, tmp_path: Path
+) -> None:
+    """
+    The timers of a worker that is started anew, with its state gone, are those it had.
+
+    What came due meanwhile fires at once, what comes due later within a second; nothing twice.
+    """
+    apply_topics(kafka, prefix)
+    users = [f"u{number}" for number in range(40)]
+    with (
+        Worker(kafka, prefix, tmp_path / "state") as worker,
+        Inputs(kafka, prefix) as inputs,
+        Watch(kafka, prefix) as watch,
+    ):
+        worker.wait_ready()
+        begun = datetime.now(UTC)
+        for number, user in enumerate(users):
+            ends = begun + timedelta(seconds=3 + number * 0.25)
+            inputs.queue("account-ages", grown_up(user_id=user))
+            inputs.queue("notices", notice(user_id=user, delivered_at=(ends - WINDOW).isoformat()))
+        inputs.flush()
+        watch.wait_until_caught_up(workers=[worker])
+        assert worker.terminate() == 0
+        shutil.rmtree(worker.state_dir)
+        worker.start()
+        worker.wait_ready()
+        ready_ms = int(datetime.now(UTC).timestamp() * 1000)
+        wait_for(lambda: len(_by_clock(watch)) == len(users), "all windows to end")
+        watch.wait_until_caught_up(workers=[worker])
+
+    fired = _by_clock_of(kafka, prefix)
+    late_ms = [
+        each.timestamp_ms - max(_due_ms(each), ready_ms)
+        for each in fired
+        if each.timestamp_ms > ready_ms
+    ]
+    assert min(each.timestamp_ms - _due_ms(each) for each in fired) >= 0
+    assert max(late_ms) <= ON_TIME_MS
+    assert len(late_ms) > 0
+    assert len(fired) == len(users)
     assert_proven(kafka, prefix)
 
 
