@@ -144,7 +144,7 @@ class LakeSink(Sink):
 
         for partition in sorted(self._attempt((), self._tables.partitions)):
             self._attempt((partition,), functools.partial(tidy, partition))
-        self._tables.erase()
+        self._attempt((), self._tables.erase)
 
     def close(self) -> None:
         self._tables.close()
