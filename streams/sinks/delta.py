@@ -102,20 +102,11 @@ class _DeltaTables(FileTables):
             numbers = {int(p.split("/partition=")[1].split("/")[0]) for p in listed}
             # Whoever is writing one of the listed files now loses against this commit and writes
             # another: what it does not refer to is needed by nobody.
-            self._commit_alone(name, numbers)
+            self._exchange(name, numbers, [], [], {})
+            self._tables[name].update_incremental()
             self._discard(listed - {file.path for file in self._listed(name)})
             self._tables[name].create_checkpoint()
             self._tables[name].cleanup_metadata()
-
-    def _commit_alone(self, name: str, partitions: Iterable[int]) -> None:
-        while True:
-            try:
-                self._tables[name].update_incremental()
-                self._exchange(name, partitions, [], [], {})
-            except Conflict:
-                continue
-            self._tables[name].update_incremental()
-            return
 
     def _place(self, name: str) -> str:
         return f"{self._url.rstrip('/')}/{name}" if "://" in self._url else f"{self._root}/{name}"

@@ -59,9 +59,7 @@ _PROPERTIES: Final = {
     "write.metadata.previous-versions-max": "20",
 }
 _POSITION: Final = "objections.position."
-_CHANGE: Final = (
-    "objections.change."  # The last commit about a partition number, also an empty one.
-)
+_CHANGE: Final = "objections.change."  # The last commit about a partition number.
 _BARRIER: Final = "objections.barrier"
 _SNAPSHOTS_MAX: Final = 20  # PyIceberg copies all of them several times with each commit.
 _TYPES: Final = {

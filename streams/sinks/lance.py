@@ -10,9 +10,10 @@ number apart.  On an object store there are none: there one process must write b
 partition number, as subscribers of one group do, and only one may call `erase` at a time.
 """
 
+import functools
 import secrets
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +25,7 @@ try:
     import lancedb
     import numpy as np
     import pyarrow as pa
+    import pyarrow.compute as pc
     from lancedb.table import Table
 except ImportError as error:
     raise UsageProblem(
@@ -31,7 +33,7 @@ except ImportError as error:
         "install the extra: pip install 'objection-streams[lancedb]'"
     ) from error
 
-from streams.sinks.lake import ERASE_EVERY_S, LakeSink
+from streams.sinks.lake import ERASE_EVERY_S, LOOKED_AT, LakeSink
 from streams.sinks.lake_columns import ITEM_SCHEMA, STATE_SCHEMA, Flags
 from streams.sinks.locks import PartitionLocks
 from streams.sinks.sink import Place, Position
@@ -56,6 +58,7 @@ _SCHEMAS: Final = {
     ),
 }
 _FRAGMENTS_MAX: Final = 64  # Each is a file that every read opens; then they are joined.
+_SCAN_ROWS: Final = 131_072  # At once; LanceDB's default of 1,024 costs most of a scan.
 _LIST_MAX: Final = 50_000  # Values in one predicate.
 
 
@@ -73,27 +76,25 @@ class LanceSink(LakeSink):
 
 
 class _LanceRows(Rows):
-    """The rows of a partition number in the version that *table* is at."""
+    """The rows of a partition number in the version that was looked at."""
 
-    def __init__(self, table: Table, partition: int) -> None:
-        self._table = table
-        self._where = f"partition = {partition}"
+    def __init__(self, scan: Callable[[tuple[str, ...]], pa.Table], partition: int) -> None:
+        self._scan = scan
+        self._partition = partition
 
     def read(self, columns: Iterable[str]) -> pa.Table:
-        wanted = list(columns)
-        query = self._table.search().where(self._where).select(wanted).with_row_id(True)
-        with _translated():
-            found = query.limit(None).to_arrow()
-        ids = found.column("_rowid").to_numpy()
-        if len(ids) and (np.diff(ids.astype(np.int64)) < 0).any():
-            found = found.take(pa.array(np.argsort(ids)))
-        return found.select(wanted)
+        wanted = tuple(columns)
+        found = self._scan(wanted)
+        ours = pc.equal(found.column("partition"), self._partition)
+        return found.filter(ours).select(list(wanted))
 
 
 class _LanceTables(Tables):
     def __init__(self, uri: str) -> None:
         self._uri = uri
         self._tables: dict[str, Table] = {}
+        self._looked: set[int] = set()
+        self._scanned: dict[tuple[str, ...], pa.Table] = {}
         self._locks = (
             None if "://" in uri else PartitionLocks(Path(uri).expanduser().absolute() / "locks")
         )
@@ -111,12 +112,15 @@ class _LanceTables(Tables):
             ) from error
 
     def look(self, partitions: Iterable[int]) -> None:
+        self._looked = set(partitions)
+        self._scanned = {}
         if self._locks is not None:
-            self._locks.hold(partitions)
+            self._locks.hold(self._looked)
         for name in (_ITEMS, _STATE, _POSITIONS):
             self._tables[name].checkout_latest()  # type: ignore[no-untyped-call]
 
     def release(self) -> None:
+        self._scanned = {}
         if self._locks is not None:
             self._locks.release()
 
@@ -134,10 +138,10 @@ class _LanceTables(Tables):
         }
 
     def items(self, partition: int) -> _LanceRows:
-        return _LanceRows(self._tables[_ITEMS], partition)
+        return _LanceRows(functools.partial(self._scan, _ITEMS), partition)
 
     def state(self, partition: int) -> _LanceRows:
-        return _LanceRows(self._tables[_STATE], partition)
+        return _LanceRows(functools.partial(self._scan, _STATE), partition)
 
     def add_state(self, added: Mapping[int, pa.Table]) -> None:
         if not added:
@@ -160,7 +164,7 @@ class _LanceTables(Tables):
         with _translated():
             for partition, change in changes.items():
                 if change.gone.any():
-                    ids = change.rows.read(["content_id"]).column("content_id")
+                    ids = change.rows.read(LOOKED_AT).column("content_id")  # Scanned already.
                     quoted = [
                         "'" + content_id.replace("'", "''") + "'"
                         for content_id in ids.filter(pa.array(change.gone)).to_pylist()
@@ -203,6 +207,26 @@ class _LanceTables(Tables):
     def close(self) -> None:
         self._tables = {}
         self.release()
+
+    def _scan(self, name: str, columns: tuple[str, ...]) -> pa.Table:
+        """
+        Return *columns* and the partition of the rows of all partition numbers looked at.
+
+        One scan for them all, as each goes through the whole table; in the same order each time.
+        """
+        if (found := self._scanned.get((name, *columns))) is not None:
+            return found
+        fields = list(dict.fromkeys(("partition", *columns)))
+        query = self._tables[name].search().select(fields).with_row_id(True)
+        if self._looked:
+            query = query.where(f"partition IN ({', '.join(map(str, sorted(self._looked)))})")
+        with _translated():
+            found = query.limit(None).to_batches(_SCAN_ROWS).read_all()
+        ids = found.column("_rowid").to_numpy()
+        if (ids[1:] < ids[:-1]).any():
+            found = found.take(pa.array(np.argsort(ids)))
+        self._scanned[name, *columns] = found
+        return found
 
     def _delete(self, name: str, column: str, values: list[str], prefix: str = "") -> None:
         for start in range(0, len(values), _LIST_MAX):
