@@ -24,13 +24,13 @@ def preload(
     bootstrap: str, prefix: str, records: Sequence[Record], say: Callable[[int], None]
 ) -> None:
     """Write *records* and return when Kafka has them; *say* is told how many are on their way."""
-    producer = _producer(bootstrap, linger_ms=20)
+    producer = connect(bootstrap, linger_ms=20)
     for number, record in enumerate(records):
-        _produce(producer, prefix, record)
+        put(producer, prefix, record)
         if number % _POLL_EVERY_RECORDS == 0:
             producer.poll(0)
             say(number)
-    _flush(producer)
+    flush(producer)
     say(len(records))
 
 
@@ -64,7 +64,7 @@ def _offer(
     parent: Parent,
 ) -> None:
     workload = make(records, seed)
-    producer = _producer(bootstrap, linger_ms=0)
+    producer = connect(bootstrap, linger_ms=0)
     producer.list_topics(f"{prefix}content", FLUSH_TIMEOUT_S)
     parent.tell("ready")
     parent.wait()
@@ -76,17 +76,18 @@ def _offer(
             producer.poll(0)
             time.sleep(min(left_s, NAP_S))
         sent_ns.append(time.time_ns())
-        _produce(producer, prefix, record)
+        put(producer, prefix, record)
         sent.value = number + 1
         if number % _POLL_EVERY_RECORDS == 0:
             producer.poll(0)
             if parent.gone:
                 return
-    _flush(producer)
+    flush(producer)
     parent.tell(sent_ns)
 
 
-def _producer(bootstrap: str, linger_ms: int) -> Producer:
+def connect(bootstrap: str, linger_ms: int) -> Producer:
+    """Return a producer as the contract has it; raises what a delivery fails with from `poll`."""
     return Producer(
         {
             "bootstrap.servers": bootstrap,
@@ -105,7 +106,8 @@ def _on_delivery(error: KafkaError | None, _message: object) -> None:
         raise KafkaException(error)
 
 
-def _produce(producer: Producer, prefix: str, record: Record) -> None:
+def put(producer: Producer, prefix: str, record: Record) -> None:
+    """Hand *record* to *producer*, waiting while its queue is full."""
     while True:
         try:
             producer.produce(f"{prefix}{record.topic}", record.value, record.key)
@@ -115,7 +117,8 @@ def _produce(producer: Producer, prefix: str, record: Record) -> None:
             return
 
 
-def _flush(producer: Producer) -> None:
+def flush(producer: Producer) -> None:
+    """Return when Kafka has all records; raises CommandError when that takes long."""
     left = producer.flush(FLUSH_TIMEOUT_S)
     if left:
         message = f"{left} input records could not be delivered within {FLUSH_TIMEOUT_S:.0f} s"
