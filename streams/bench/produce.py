@@ -87,7 +87,7 @@ def _offer(
 
 
 def connect(bootstrap: str, linger_ms: int) -> Producer:
-    """Return a producer as the contract has it; raises what a delivery fails with from `poll`."""
+    """Return a producer as the contract has it; `flush` raises what a delivery has failed with."""
     return Producer(
         {
             "bootstrap.servers": bootstrap,
@@ -101,9 +101,12 @@ def connect(bootstrap: str, linger_ms: int) -> Producer:
     )
 
 
+_failed: Final[list[KafkaError]] = []
+
+
 def _on_delivery(error: KafkaError | None, _message: object) -> None:
     if error is not None:
-        raise KafkaException(error)
+        _failed.append(error)  # raised here, confluent-kafka 2.16 would lose it
 
 
 def put(producer: Producer, prefix: str, record: Record) -> None:
@@ -119,7 +122,12 @@ def put(producer: Producer, prefix: str, record: Record) -> None:
 
 def flush(producer: Producer) -> None:
     """Return when Kafka has all records; raises CommandError when that takes long."""
-    left = producer.flush(FLUSH_TIMEOUT_S)
+    try:
+        left = producer.flush(FLUSH_TIMEOUT_S)
+    except SystemError as lost:  # what became of a Ctrl-C that came in a callback
+        raise KeyboardInterrupt from lost
+    if _failed:
+        raise KafkaException(_failed[0])
     if left:
         message = f"{left} input records could not be delivered within {FLUSH_TIMEOUT_S:.0f} s"
         raise CommandError(message)

@@ -153,15 +153,7 @@ def latency_table(runs: Sequence[Latency]) -> list[str]:
 
 def stores_as_json(options: dict[str, Any], runs: Sequence[StoreRun]) -> dict[str, Any]:
     """Return the whole measurement of data stores as plain data for `msgspec.json.encode`."""
-    plain = [
-        {
-            **run._asdict(),
-            "published": run.published._asdict(),
-            "hidden": run.hidden._asdict(),
-        }
-        for run in runs
-    ]
-    return {**_about("stores", options), "runs": plain}
+    return {**_about("stores", options), "runs": list(runs)}
 
 
 def _about(what: str, options: dict[str, Any]) -> dict[str, Any]:

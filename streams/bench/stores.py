@@ -8,6 +8,7 @@ a store's acknowledgement that all tombstones it caused are durably applied.
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -44,7 +45,8 @@ class Load(NamedTuple):
         return int(self.rate * self.seconds)
 
 
-class StoreRun(NamedTuple):
+@dataclass(frozen=True)
+class StoreRun:
     """
     What was measured with one store: in ms, of objections at the rate offered.
 
