@@ -107,6 +107,13 @@ class Connect(NamedTuple):
         assert not failed, f"{failed}; {self.tail()}"
         return bool(tasks) and all(task["state"] == "RUNNING" for task in tasks)
 
+    def wait_stopped(self, path: str) -> None:
+        """Return once the connector at *path* has stopped."""
+        wait_for(
+            lambda: self.ask("GET", f"{path}/status")["connector"]["state"] == "STOPPED",
+            "the connector to stop",
+        )
+
     def tail(self) -> str:
         """Return the end of its log."""
         return f"the end of {self.log_path}:\n{self.log_path.read_text('utf-8')[-8_000:]}"
