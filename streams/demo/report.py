@@ -37,8 +37,8 @@ class Report:
         self._console.print(INTRODUCTION)
 
     def say(self, line: str) -> None:
-        """Print a line as it is."""
-        self._console.print(line, markup=False, highlight=False)
+        """Print a line as it is, to be copied whole."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator["Bar"]:
