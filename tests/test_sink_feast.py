@@ -185,7 +185,9 @@ def test_an_account_is_hidden_at_once_with_its_features(store: FeastStore, sink:
     assert (None, None, 3) == tuple(map(store.views, ("c1", "c2", "d1")))
     store.materialize(NOW + timedelta(hours=1), c1=9)
     assert store.views("c1") is None
-    sink.apply(batch([log.item("c2", "u1", 2, 1, allowed=False), log.user("u1", 3)]))
+    sink.apply(batch([log.item("c2", "u1", 2, 1, allowed=False)]))
+    assert [f"{sink.prefix}hidden:c1".encode()] == store.client.keys("*:hidden:*")
+    sink.apply(batch([log.user("u1", 3)]))
 
     assert (1, None, 3) == tuple(map(store.views, ("c1", "c2", "d1")))
     assert {"c1", "d1"} == store.usable().keys()

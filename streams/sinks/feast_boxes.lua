@@ -21,6 +21,7 @@ local function varint(number)
 end
 
 local views  -- fields with time stamps, of all views met so far
+local MET = 10  -- items of an account that are looked at for views: they have the same ones
 
 local function meet(field)
   if not views then
@@ -66,17 +67,14 @@ local function gone(id)
 end
 
 local function hide(id)
-  local name, hidden = feast_key(id), hidden_key(id)
-  if is_grave(name) then
-    purge(name)  -- what was written past the gravestone
-  elseif redis.call('EXISTS', name) == 1 then
-    meet_all(name)
-    redis.call('RENAME', name, hidden)
-    redis.call('PERSIST', hidden)
-    dig(name)
-  else
-    dig(name)
+  local name = feast_key(id)
+  local own = redis.call('HGET', name, OWN)
+  if own == FAR then
+    return  -- the patrol looks after what is written past a gravestone
+  elseif own or redis.call('EXISTS', name) == 1 then
+    redis.call('RENAME', name, hidden_key(id))
   end
+  dig(name)
 end
 
 local function show(id)
@@ -90,6 +88,7 @@ local function put(open, account, id, value)
   redis.call('SADD', prefix .. 'items:' .. account, id)
   local name = feast_key(id)
   if not open then
+    meet_all(name)
     hide(id)
     name = hidden_key(id)
   elseif is_grave(name) then
@@ -115,7 +114,11 @@ local function drop(open, account, id)
 end
 
 local function lock(account)
-  for _, id in ipairs(redis.call('SMEMBERS', prefix .. 'items:' .. account)) do hide(id) end
+  -- As little as can be for each item, as nobody is answered meanwhile.
+  for index, id in ipairs(redis.call('SMEMBERS', prefix .. 'items:' .. account)) do
+    if index <= MET then meet_all(feast_key(id)) end
+    hide(id)
+  end
 end
 
 local function unlock(account)
