@@ -49,13 +49,6 @@ _pack: Final = msgspec.msgpack.encode
 _json: Final = msgspec.json.encode
 
 
-def script(name: str, boxes: str) -> str:
-    """Return a script of this folder with its *boxes*: how items lie in the store."""
-    folder = Path(__file__).parent
-    text = (folder / name).read_text(encoding="utf-8")
-    return text.replace("--@boxes@", (folder / boxes).read_text(encoding="utf-8"))
-
-
 class RedisSink:
     """
     A store at *url*, as redis-py reads it: `redis://host:6379/0`, `rediss://` or `unix://`.
@@ -90,8 +83,8 @@ class RedisSink:
         with self._answers() as client:
             info: dict[str, Any] = client.info("server")
             self._check(client, tuple(int(n) for n in info["redis_version"].split(".")[:2]))
-            self._apply = client.register_script(script("redis.lua", self.boxes))
-            self._sweep = client.register_script(script("redis_sweep.lua", self.boxes))
+            self._apply = client.register_script(self.script("redis.lua"))
+            self._sweep = client.register_script(self.script("redis_sweep.lua"))
 
     def positions(self) -> Mapping[Place, Position]:
         with self._answers() as client:
@@ -138,6 +131,12 @@ class RedisSink:
         if self._client is not None:
             self._client.close()
             self._client = None
+
+    def script(self, name: str) -> str:
+        """Return a script of this folder with the sink's *boxes*: how items lie in the store."""
+        folder = Path(__file__).parent
+        text = (folder / name).read_text(encoding="utf-8")
+        return text.replace("--@boxes@", (folder / self.boxes).read_text(encoding="utf-8"))
 
     def value(self, change: Change) -> Any:
         """Return what the script stores of a record; None for a tombstone."""

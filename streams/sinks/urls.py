@@ -37,6 +37,10 @@ class Kind(NamedTuple):
 SINKS: Final[Mapping[str, Kind]] = {
     "redis": Kind("streams.sinks.redis:RedisSink", "redis", "url", True, "Redis hashes"),
     "rediss": Kind("streams.sinks.redis:RedisSink", "redis", "url", True, "the same, by TLS"),
+    "feast+redis": Kind(
+        "streams.sinks.feast:FeastSink", "feast", "url", True, "the Redis online store of Feast"
+    ),
+    "feast+rediss": Kind("streams.sinks.feast:FeastSink", "feast", "url", True, "the same, by TLS"),
     "postgresql": Kind(
         "streams.sinks.postgres:PostgresSink", "postgres", "url", True, "PostgreSQL, pgvector"
     ),
