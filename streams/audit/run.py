@@ -4,7 +4,8 @@ An audit from end to end; why it is right beside a running subscriber is said in
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from streams.settings import Settings
 from streams.sinks.contents import AuditedSink
 from streams.sinks.sink import TRAINING_CONTENT, Change, Place
 from streams.training.hashing import Hashes
+from streams.training.log import Progress
 from streams.training.table import ABSENT
 
 # Keys looked at a second time together: their texts are in memory, some hundred bytes each.
@@ -30,6 +32,7 @@ LIMIT: Final = 20  # findings of each kind that are named
 ERASING_S: Final = 60.0
 
 Say = Callable[[str], None]
+Read = Callable[[Mapping[Place, tuple[int, int]], Progress], Topics]
 
 
 class Wanted(NamedTuple):
@@ -58,23 +61,26 @@ def audit(settings: Settings, sink: AuditedSink, wanted: Wanted, say: Say) -> Re
     store = Store(sink, settings, wanted.store, say)
     try:
         store.open()
-        return _Audit(settings, store, wanted, say).run()
+        return Audit(store, wanted, say, partial(Topics, settings, sink.fields)).run()
     finally:
         store.close()
 
 
-class _Audit:
-    def __init__(self, settings: Settings, store: Store, wanted: Wanted, say: Say) -> None:
-        self._settings = settings
+class Audit:
+    """An audit of a *store* that is open; *read* returns the topics, read to their ends of then."""
+
+    def __init__(self, store: Store, wanted: Wanted, say: Say, read: Read) -> None:
         self._store = store
         self._wanted = wanted
         self._say = say
+        self._read = read
         self._counts: Counter[str] = Counter()
         self._mended: Counter[str] = Counter()
         self._findings: list[Finding] = []
         self._notes: list[str] = []
 
     def run(self) -> Report:
+        """Compare, and mend where that is wanted."""
         begun_s, now_ms = time.monotonic(), time.time_ns() // 1_000_000
         word = self._store.word()
         look = self._store.look()
@@ -84,9 +90,7 @@ class _Audit:
                 "applied to it. Remedy: see that --sink is what `objections subscribe` was given."
             )
             raise UsageProblem(text)
-        self._topics = Topics(
-            self._settings, self._store.sink.fields, _unerased(word), self._progress
-        )
+        self._topics = self._read(_unerased(word), self._progress)
         ends = self._topics.ends
         said = promise(word, ends)
         self._say("comparing")

@@ -56,8 +56,8 @@ def audit(
 
     Exit status 1 when something forbidden or unknown was found, mended or not.  What the store has
     not acknowledged yet is no finding: `late` counts items that should go by it, `on their way`
-    those that should come, `lag` the records behind.  With --store, purges that are hidden and, past
-    the sink's schedule, not erased are named; bytes themselves are not looked for.
+    those that should come, `lag` the records behind.  With --store, places are named whose purges
+    are hidden and, past the sink's schedule, not erased; bytes themselves are not looked for.
     """  # noqa: D301  (click wants the character)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if store is not None and not _NAME.fullmatch(store):
