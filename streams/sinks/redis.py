@@ -171,7 +171,7 @@ class RedisSink:
     def expel(self, topic: str, found: Sequence[tuple[Key, str]]) -> None:
         names = f"{self.prefix}fences:{topic}:"
         with self._answers():
-            fences = [n for found in self._boxes(f"{_escaped(names)}*") for n in found]
+            fences = [n.decode() for part in self._boxes(f"{_escaped(names)}*") for n in part]
             for start in range(0, len(found), CALL_CHANGES):
                 part = [list(each) for each in found[start : start + CALL_CHANGES]]
                 self._expel(args=[self.prefix, topic, _pack(fences), _pack(part)])
