@@ -6,12 +6,16 @@ import json
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from streams.audit.run import Wanted
+from streams.audit.run import audit as run
 from streams.kafka.local import LocalKafka
+from streams.testing.sinks import invent
 from tests.subscribing import STORE, Outputs, Running, SqliteScene
 from tests.worker_settings import environ_of, wait_for
 
@@ -115,6 +119,41 @@ def test_planted_leftovers(kafka: LocalKafka, prefix: str, tmp_path: Path) -> No
         log.user("u3", 3)
         outputs.send()
         scene.wait_until_equal()
+
+
+def test_beside_running_traffic(kafka: LocalKafka, prefix: str, tmp_path: Path) -> None:
+    """
+    While grants and purges go through a subscriber, no audit takes what is under way for wrong.
+    """
+    outputs = Outputs(kafka, prefix)
+    scene = SqliteScene(outputs, tmp_path / "store.sqlite")
+    invent(outputs.log, 20, seed=0)
+    outputs.send()
+    ending = threading.Event()
+
+    def send() -> None:
+        seed = 1
+        while not ending.is_set():
+            invent(outputs.log, 25, seed)
+            outputs.send()
+            seed += 1
+
+    with Running(outputs, scene.sink()) as running:
+        running.wait_ready()
+        sender = threading.Thread(target=send)
+        sender.start()
+        try:
+            reports = [
+                run(outputs.settings, scene.sink(), Wanted("it", STORE), lambda _: None)
+                for _ in range(6)
+            ]
+        finally:
+            ending.set()
+            sender.join()
+        scene.wait_until_equal()
+
+    assert [] == [each for report in reports for each in report.findings]
+    assert any(report.lag for report in reports), "nothing was under way"
 
 
 def test_what_is_not_acknowledged_is_late(kafka: LocalKafka, prefix: str, tmp_path: Path) -> None:
