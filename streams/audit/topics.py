@@ -123,12 +123,17 @@ class Topics:
         rows["offset"] = [each.offset() for each in messages]
         values = [each.value() for each in messages]
         rows["purged"] = [value is None for value in values]
+        epochs: list[int] = []
+        revisions: list[int] = []
+        fields: list[int] = []
         accounts: list[str | bytes] = []
-        for number, (message, value) in enumerate(zip(messages, values, strict=True)):
-            pair, fields, account = self._facts(topic, message, value)
-            rows["epoch"][number], rows["revision"][number] = pair
-            rows["fields"][number] = fields
+        for message, value in zip(messages, values, strict=True):
+            (epoch, revision), number, account = self._facts(topic, message, value)
+            epochs.append(epoch)
+            revisions.append(revision)
+            fields.append(number)
             accounts.append(account)
+        rows["epoch"], rows["revision"], rows["fields"] = epochs, revisions, fields
         rows["account_high"], rows["account_low"] = hashes_of(accounts)
         self.records[topic].put(rows)
 

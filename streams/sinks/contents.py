@@ -11,7 +11,15 @@ from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 from streams.sinks.sink import Sink
 
 # What a reader may find of an item besides its id; named as in the contract.
-FIELDS: Final = ("user_id", "revision", "product", "kind", "modality", "language", "created_at")
+FIELDS: Final[tuple[str, ...]] = (
+    "user_id",
+    "revision",
+    "product",
+    "kind",
+    "modality",
+    "language",
+    "created_at",
+)
 PAGE_ROWS: Final = 10_000
 
 # A key as the topics have it, or the 16 bytes of its BLAKE2 hash where the store has no more.
