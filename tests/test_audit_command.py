@@ -180,6 +180,8 @@ def test_what_is_not_acknowledged_is_late(kafka: LocalKafka, prefix: str, tmp_pa
     assert 0 == behind.returncode, behind.stderr
     assert (1, 2, []) == (report["late"], report["on_their_way"], report["findings"])
     assert [4] == [each["records"] for each in report["lag"]]
+    told = audit(outputs, *sink[:2])
+    assert "Nothing is wrong, but 1 items are late: 3 items in the store" in told.stdout
 
     scene.once()
     for path in tmp_path.glob("store.sqlite*"):

@@ -28,7 +28,7 @@ class Finding(Struct, frozen=True, kw_only=True):
 
     kind: name of a `Kind`, in small letters.
     key: as in the topic; `blake2b:…` where the store keeps no more of it.
-    partition: None where no record tells it.
+    partition: of its record; where there is none, that of the user it is said to be of, or None.
     in_topic, in_store: what stands there; None for nothing.
     """
 
@@ -135,7 +135,8 @@ def last_line(report: Report) -> str:
         f"topics, {report.took_s:.1f} s"
     )
     if not report.found:
-        return f"Nothing is wrong: {scope}."
+        late = f", but {report.late:,} items are late" if report.late else ""
+        return f"Nothing is wrong{late}: {scope}."
     if report.mended is None:
         return f"Found {counted}: {scope}."
     mended = sum(report.mended.values())

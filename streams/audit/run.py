@@ -18,9 +18,10 @@ from streams.audit.promise import Promise, Word, promise
 from streams.audit.tables import hashes_in
 from streams.audit.topics import TOPICS, Topics
 from streams.errors import UsageProblem
+from streams.kafka.partitioner import partition_of
 from streams.settings import Settings
 from streams.sinks.contents import AuditedSink
-from streams.sinks.sink import TRAINING_CONTENT, Change, Place
+from streams.sinks.sink import TRAINING_CONTENT, TRAINING_USERS, Change, Place
 from streams.training.hashing import Hashes
 from streams.training.log import Progress
 from streams.training.table import ABSENT
@@ -185,6 +186,8 @@ class Audit:
             change = changes.get((partition, int(record["offset"])))
             in_topic = self._in_topic(topic, record, change)
         key, in_store = _in_store(topic, verdict, look, self._store.sink.fields)
+        if partition is None:
+            partition = self._partition_of(topic, key, in_store)
         if isinstance(key, bytes):
             key = f"blake2b:{key.hex()}"
         return Finding(
@@ -211,8 +214,18 @@ class Audit:
             found |= {name: change.value.get(name) for name in fields if name != "revision"}
         return found
 
+    def _partition_of(
+        self, topic: str, key: str | bytes | None, in_store: dict[str, Any] | None
+    ) -> int | None:
+        """Return where records of a key that has none would lie: with all of its user's."""
+        account = key if topic == TRAINING_USERS else (in_store or {}).get("account")
+        if not isinstance(account, str):
+            return None
+        user_id = account.partition("/")[2].encode("utf-8", "surrogatepass")
+        return partition_of(user_id, len(self._topics.ends.topics[topic].offsets))
+
     def _is_locked(self, record: Any) -> bool:
-        users = self._topics.records["training-users"]
+        users = self._topics.records[TRAINING_USERS]
         row = users.find(hashes_in(np.array([record]), "account_"))[0]
         return bool(row == ABSENT or users.rows["purged"][row])
 
