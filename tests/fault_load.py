@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple, Self
 from streams.core.reasons import PRODUCTS
 from streams.kafka.local import LocalKafka
 from streams.proof import INPUTS, OUTPUTS, Record, read
+from tests.uncommitted import assert_uncommitted_ends_alike
 from tests.worker_process import (
     PARTITIONS,
     WAIT_S,
@@ -289,6 +290,8 @@ def assert_faultless(kafka: LocalKafka, prefix: str) -> dict[str, list[Record]]:
     """
     Prove what a `Load` has come to, and that nothing was committed twice; returns the outputs.
 
+    Readers of uncommitted data must have come to the same.
+
     A decision is published again for a record that changes nothing by itself (a withdrawal read
     while grants are held), so of eligibility only the same answer to the same record counts: as
     many as the user has records of that time stamp.
@@ -304,6 +307,7 @@ def assert_faultless(kafka: LocalKafka, prefix: str) -> dict[str, list[Record]]:
         for identity, count in counts.items()
         if count > max(records[identity[2:]], 1)
     ]
+    assert_uncommitted_ends_alike(kafka, prefix)
     assert not twice, "committed twice:\n" + "\n".join(twice[:40])
     allowed = sum(record.value is not None for record in outputs["training-content"])
     purged = len(outputs["training-content"]) - allowed

@@ -131,13 +131,15 @@ def test_a_deleted_account_is_forgotten_for_good(
         held = standing(kafka, prefix)
 
         gone = {"account": "deleted", "observed_at": "2026-03-01T00:00:00Z"}
-        inputs.send(*[("account-ages", age(user_id=each, **gone)) for each in ("small", "large")])
 
         def purged() -> set[bytes | None]:
             return {x.key for x in watch.outputs()["training-content"] if x.value is None}
 
-        wait_for(lambda: len(purged()) > 40, "some slices of the large account")
-        worker.kill9()
+        with worker.slowed():
+            deleted = [age(user_id=each, **gone) for each in ("small", "large")]
+            inputs.send(*[("account-ages", each) for each in deleted])
+            wait_for(lambda: len(purged()) > 40, "some slices of the large account")
+            worker.kill9()
         state = proof.read(settings_of(kafka, prefix), [USERS, ITEMS])
         after_kill = watch.outputs()
         worker.start()

@@ -1,7 +1,8 @@
 """
 One decision, many items: on a real Kafka, through kills, changes of mind and other users.
 
-Slices are small and inline answers few, so that a fan-out takes long enough to be interrupted.
+Slices are small, inline answers few and the worker slowed down, so that a fan-out takes long enough
+to be interrupted.
 """
 
 import json
@@ -112,14 +113,15 @@ def test_others_are_answered_while_a_large_account_is_purged(place: Place) -> No
     An objection hides the account at once; its items follow in slices, and who comes meanwhile is
     answered in between.  Until the last tombstone is out, the metrics say so.
     """
-    place.inputs.send(("objections", objection(user_id=place.big)))
-    place.wait_under_way("the purge of a large account")
-    pending = place.worker.metric("objections_fanout_pending_items")
-    oldest_s = place.worker.metric("objections_oldest_unpropagated_seconds")
-    place.inputs.send(
-        ("objections", objection(user_id="other")),
-        ("content", content(user_id="another", content_id="another.new")),
-    )
+    with place.worker.slowed():
+        place.inputs.send(("objections", objection(user_id=place.big)))
+        place.wait_under_way("the purge of a large account")
+        pending = place.worker.metric("objections_fanout_pending_items")
+        oldest_s = place.worker.metric("objections_oldest_unpropagated_seconds")
+        place.inputs.send(
+            ("objections", objection(user_id="other")),
+            ("content", content(user_id="another", content_id="another.new")),
+        )
     place.settle()
     outputs = assert_proven(place.kafka, PREFIX)
     tombstones = place.tombstones()
@@ -146,12 +148,13 @@ def test_a_fanout_goes_on_after_kills(place: Place) -> None:
     A worker killed in the middle of a fan-out, and again, goes on where its last transaction
     ended: every item is purged once, none is forgotten.
     """
-    place.inputs.send(("objections", objection(user_id=place.big)))
-    for _ in range(2):
-        place.wait_for_items(len(place.items()) + STARTED_ITEMS, "some tombstones")
-        place.worker.kill9()
-        assert len(place.tombstones()) < ITEMS
-        place.worker.start()
+    with place.worker.slowed():
+        place.inputs.send(("objections", objection(user_id=place.big)))
+        for _ in range(2):
+            place.wait_for_items(len(place.items()) + STARTED_ITEMS, "some tombstones")
+            place.worker.kill9()
+            assert len(place.tombstones()) < ITEMS
+            place.worker.start()
     place.settle()
     assert_proven(place.kafka, PREFIX)
 
@@ -162,9 +165,10 @@ def test_an_objection_withdrawn_while_its_fanout_runs(place: Place) -> None:
     """
     A withdrawal in the middle of the purge takes back what was purged, and leaves the rest alone.
     """
-    place.inputs.send(("objections", objection(user_id=place.big)))
-    place.wait_under_way("the purge")
-    place.inputs.send(("objections", objection(user_id=place.big, action="withdrawn")))
+    with place.worker.slowed():
+        place.inputs.send(("objections", objection(user_id=place.big)))
+        place.wait_under_way("the purge")
+        place.inputs.send(("objections", objection(user_id=place.big, action="withdrawn")))
     place.settle()
     assert_proven(place.kafka, PREFIX)
     purged = [each.key for each in place.tombstones()]
@@ -203,9 +207,10 @@ def test_a_large_account_is_deleted_and_forgotten(place: Place) -> None:
     then its items and ages leave the state, and later content is answered without being stored.
     """
     gone = grown_up(user_id=place.big, account="deleted", observed_at="2026-02-01T00:00:00Z")
-    place.inputs.send(("account-ages", gone))
-    place.wait_under_way("the deletion")
-    place.worker.kill9()
+    with place.worker.slowed():
+        place.inputs.send(("account-ages", gone))
+        place.wait_under_way("the deletion")
+        place.worker.kill9()
     place.worker.start()
     place.settle()
     place.inputs.send(("content", content(user_id=place.big, content_id=f"{place.big}.afterwards")))
@@ -265,12 +270,13 @@ def test_content_answered_ahead_of_a_fanout_is_purged_again(place: Place) -> Non
     place.inputs.send(("objections", objection(user_id=place.big)))
     place.settle()
     place.before += len(place.items())
-    place.inputs.send(("objections", objection(user_id=place.big, action="withdrawn")))
-    place.wait_under_way("the grants")
-    ahead = f"{place.big}.zzz"
-    place.inputs.send(("content", content(user_id=place.big, content_id=ahead)))
-    wait_for(lambda: ahead.encode() in {each.key for each in place.items()}, "the new item")
-    place.inputs.send(("objections", objection(user_id=place.big, objection_id="o2")))
+    with place.worker.slowed():
+        place.inputs.send(("objections", objection(user_id=place.big, action="withdrawn")))
+        place.wait_under_way("the grants")
+        ahead = f"{place.big}.zzz"
+        place.inputs.send(("content", content(user_id=place.big, content_id=ahead)))
+        wait_for(lambda: ahead.encode() in {each.key for each in place.items()}, "the new item")
+        place.inputs.send(("objections", objection(user_id=place.big, objection_id="o2")))
     place.settle()
 
     assert_proven(place.kafka, PREFIX, once=False)

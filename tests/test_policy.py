@@ -52,7 +52,7 @@ def test_everyone_is_decided_again_purges_first_and_after_a_kill_too(
     options = {"POLICY": _file(tmp_path, SECOND), "FANOUT_SLICE_ITEMS": 4}
     with Worker(kafka, prefix, state, **options) as worker:  # type: ignore[arg-type]
         wait_for(lambda: worker.get("/metrics").status == OK and _pending(worker) > 0, "a walk")
-        with Watch(kafka, prefix) as watch:
+        with Watch(kafka, prefix) as watch, worker.slowed():
             wait_for(lambda: _by_policy(watch.outputs()) > USERS // 10, "a part of them")
             worker.kill9()
             done = _by_policy(watch.outputs())

@@ -173,9 +173,10 @@ def _decide_and_publish(scene: Scene, inputs: Inputs, watch: Watch) -> None:
     def purged() -> int:
         return sum(1 for each in watch.outputs()[CONTENT] if each.value is None)
 
-    inputs.send(("objections", objection(user_id="one")), ("objections", objection(user_id="many")))
-    wait_for(lambda: purged() > 20, "a part of the fan-out")
-    scene.worker.kill9()
+    with scene.worker.slowed():
+        inputs.send(*[("objections", objection(user_id=each)) for each in ("one", "many")])
+        wait_for(lambda: purged() > 20, "a part of the fan-out")
+        scene.worker.kill9()
     scene.seen["killed"] = scene.receipts()
     assert purged() < ITEMS, "the fan-out was over before the worker was killed"
     scene.worker.start()

@@ -16,8 +16,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
@@ -55,6 +57,8 @@ __all__ = [
 ROOT: Final = Path(__file__).parents[1]
 STOP_S: Final = 10.0
 LOG_TAIL_LINES: Final = 40
+RUNS_S: Final = 0.004  # of a slowed worker, in turns: a tenth of the time
+RESTS_S: Final = 0.036
 SESSION_TIMEOUT_MS: Final = 2_000
 
 # Kills the worker ($0) once our end of the pipe is closed, however we ended.
@@ -185,6 +189,30 @@ class Worker:
     def thaw(self) -> None:
         """Let a frozen process go on (SIGCONT)."""
         os.kill(self.pid, signal.SIGCONT)
+
+    @contextmanager
+    def slowed(self) -> Iterator[None]:
+        """
+        Let the process run for a tenth of the time only.
+
+        What it does can then be caught half-way, however quick the machine is.
+        """
+        ended = threading.Event()
+
+        def take_turns() -> None:
+            while not ended.wait(RUNS_S):
+                if (process := self._process) is not None:
+                    process.send_signal(signal.SIGSTOP)
+                    ended.wait(RESTS_S)
+                    process.send_signal(signal.SIGCONT)
+
+        turns = threading.Thread(target=take_turns, daemon=True)
+        turns.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            turns.join()
 
     def terminate(self, number: signal.Signals = signal.SIGTERM, timeout_s: float = STOP_S) -> int:
         """Ask the process to leave and return its exit status; fails when it takes long."""

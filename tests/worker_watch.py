@@ -171,6 +171,9 @@ class Watch:
             return
         if key[:1] == rows.JOB:
             (self._jobs.discard if value is None else self._jobs.add)(key)
+        elif key == rows.UNANSWERED_KEY:
+            place = b"%s of %d" % (key, message.partition() or 0)
+            (self._jobs.discard if value is None else self._jobs.add)(place)
         elif key[:1] == rows.USER and isinstance(value, bytes):
             self._due_ms[key] = rows.next_change_ms(value)
 

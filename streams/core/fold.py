@@ -309,6 +309,16 @@ class Fold:
             row, next_change_ms=next_change_ms, policy_version=self._policy.version, held=held
         )
 
+    def answer_all_anew(self, user_id: str, above: int) -> None:
+        """Publish all there is to say of a known user, as it stands, in an epoch *above* one."""
+        origin = Origin(CLOCK, self._new_policy.partition, NO_OFFSET, self._now_ms)
+        change = self._seen(user_id, origin)
+        row = change.after
+        change.after = replace(row, epoch=max(row.epoch, above))
+        self._begin_epoch(change, origin)
+        self.settled.add(user_id)
+        self.answer_anew[user_id] = origin
+
     def _still_seeded(self, row: UserRow) -> bool:
         return row.seeded and self._hold_grants
 

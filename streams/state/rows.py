@@ -138,10 +138,12 @@ def position_key(topic: str) -> bytes:
 
 
 # Beside the positions: the damage that a rebuild has begun to make good, 0 once it has; the topic
-# ids of the outputs; and of the receipts what belongs to no single one.
+# ids of the outputs; of the receipts what belongs to no single one; and the users of whom aborted
+# transactions have said what no committed record has answered yet.
 REBUILD_KEY: Final = position_key("rebuild")
 OUTPUTS_KEY: Final = position_key("outputs")
 RECEIPTS_KEY: Final = position_key("receipts")  # how far the stores have been followed
+UNANSWERED_KEY: Final = position_key("unanswered")
 
 
 def timer_key(due_ms: int, user_id: str) -> bytes:

@@ -261,6 +261,8 @@ class Cycle:
             await self._in_thread(lambda: self._publisher.publish(cycle, group_metadata))
         except Aborted as aborted:
             self._metrics.transaction("fenced" if aborted.fenced else "aborted")
+            for part in cycle:
+                part.partition.unanswered.aborted(part.outputs, part.positions)
             self._roll_back()
             await asyncio.sleep(ABORT_PAUSE_S)
             return

@@ -33,6 +33,7 @@ from streams.worker.receipt_rows import Part
 from streams.worker.receipts import Receipts
 from streams.worker.sweep import Sweep
 from streams.worker.timers import Timer, Timers
+from streams.worker.unanswered import Unanswered
 
 CONTENT_END: Final = f"{CONTENT}/end"  # among the positions: the highest there ever was
 PENDING_COUNTED_MAX: Final = 20_000  # items of a fan-out counted for a metric
@@ -70,6 +71,7 @@ class Folded(NamedTuple):
     grants_by_time: records of outputs that the clock or the policy has caused.
     purges_ms: by output, the broker time stamps of the records that have caused purges.
     delivered: filled as it is committed: by output, where this cycle's records end.
+    settles: all is answered that aborted transactions have left.
     """
 
     partition: "Partition"
@@ -87,6 +89,7 @@ class Folded(NamedTuple):
     receipts: Part
     purges_ms: dict[str, list[int]]
     delivered: "Delivered"
+    settles: bool
 
 
 class Delivered:
@@ -139,6 +142,7 @@ class Partition:
         self.positions_unsaid = False  # the group's offsets are others than our positions
         self._outputs_row: list[Row] = []  # what is still to be noted of the outputs
         self.receipts = Receipts(store, stores, self._is_settled, clock_offset_ms)
+        self.unanswered = Unanswered(store)
 
     def hold(self) -> None:
         """Hold grants until they are released."""
@@ -176,7 +180,8 @@ class Partition:
         if not self._may_fire():
             return False
         if self.gate.is_open(self.positions):
-            return self._timers.can_fire(now_ms, grants)
+            left = self.unanswered.has_work(self.positions)
+            return left or self._timers.can_fire(now_ms, grants)
         return self._timers.walks_held
 
     def pending_items(self) -> int:
@@ -197,6 +202,8 @@ class Partition:
         grants: about how many the clock and the policy may cause.
         """
         self._check_seamless(intakes)
+        if intakes:
+            self.unanswered.moved()
         intakes.sort(key=_objections_first)
         free_below = self.gate.free_below(self.positions)
         fold = Fold(
@@ -222,6 +229,9 @@ class Partition:
         for due_ms, user_id in due:
             fold.time_passed(user_id, due_ms, self.number)
         handled = [self._fold_intake(fold, intake, now_ms) for intake in intakes]
+        settles = self.gate.is_open(self.positions) and self.unanswered.is_due(self.positions)
+        if settles:
+            self._settle(fold)
         writer = Writer(self._source, now_ms, self._policy)
         answers = Answers(writer, self.view, self._prefix, self._content_end)
         answers.add_fold(fold, self._inline_items)
@@ -239,14 +249,15 @@ class Partition:
         if CONTENT in moved:
             self._content_end = max(self._content_end, moved[CONTENT])
             content_moved = {CONTENT: moved.pop(CONTENT), CONTENT_END: self._content_end}
+        outputs = answers.outputs()
         dead_letters = [letter for intake in intakes for letter in intake.dead_letters]
         return Folded(
             self,
-            [*answers.outputs(), *dead_letters, *receipts.outputs],
+            [*outputs, *dead_letters, *receipts.outputs],
             [
                 *layer.users_rows(),
                 *position_rows(moved),
-                *self._notes(fold),
+                *self._notes(fold, outputs),
                 *receipts.users_rows,
             ],
             [*layer.content_rows(), *position_rows(content_moved)],
@@ -261,7 +272,14 @@ class Partition:
             receipts,
             answers.purges_ms,
             Delivered(),
+            settles,
         )
+
+    def _settle(self, fold: Fold) -> None:
+        """Answer what aborted transactions have said, and nothing since."""
+        for user_id, epoch in self.unanswered.settle().items():
+            if user_id in fold.users or self.view.user(user_id) is not None:
+                fold.answer_all_anew(user_id, epoch)
 
     def _fold_receipts(self, fold: Fold, answers: Answers) -> Part:
         deleted = [
@@ -282,9 +300,9 @@ class Partition:
             return False
         return action == "filed" or row is None or row.held is None
 
-    def _notes(self, fold: Fold) -> list[Row]:
+    def _notes(self, fold: Fold, outputs: list[Output]) -> list[Row]:
         """Return what else the state has to say of itself, with the decisions it is true of."""
-        notes = self.sweep.notes()
+        notes = [*self.sweep.notes(), *self.unanswered.notes(outputs)]
         return [*self._outputs_row, *notes] if fold.users or notes else []
 
     def persisted(self, folded: Folded) -> None:
@@ -292,6 +310,7 @@ class Partition:
         self.view.pop(folded.layer)
         self.sweep.persisted()
         self.letters.persisted()
+        self.unanswered.committed(folded.outputs, settled=folded.settles)
         if self._outputs_row and self._outputs_row[0] in folded.users_rows:
             self._outputs_row = []
         self._timers.persisted([row for row in folded.local_rows if row[0][:1] == rows.TIMER])
@@ -308,6 +327,7 @@ class Partition:
         self._timers.roll_back()
         self.letters.roll_back()
         self.sweep.reload()
+        self.unanswered.roll_back()
         self.receipts.roll_back()
         self.positions = positions
         self.positions_unsaid = True

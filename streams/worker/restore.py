@@ -20,12 +20,13 @@ from streams.kafka.client_log import CLIENT_LOGGER
 from streams.settings import Settings
 from streams.state import rows
 from streams.state.store import Broken, Memory, Reached, Row, Store, remove
-from streams.worker import takeover
+from streams.worker import aborted, takeover
 from streams.worker.damage import Damage, assess
 from streams.worker.names import CHANGELOGS, CONTENT, CONTENT_CHANGELOG, INPUTS, USERS_CHANGELOG
 from streams.worker.open_letters import OpenLetters, begin_index, index_rows
 from streams.worker.rebuild import Ownership, Rebuild
 from streams.worker.takeover import Cancelled, Takeover, begin_at
+from streams.worker.unanswered import Key, Said
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -42,6 +43,7 @@ class Restored(NamedTuple):
     A partition ready to be owned.
 
     ends: of its inputs when it was taken over.
+    aborted: what transactions that did not count have left at the ends of its outputs.
     committed: the group's offsets, where it has them; *positions* are where to read from.
     """
 
@@ -52,6 +54,7 @@ class Restored(NamedTuple):
     committed: dict[str, int]
     ends: dict[str, int]
     letters: OpenLetters
+    aborted: dict[Key, Said]
 
 
 class Progress(NamedTuple):
@@ -106,6 +109,7 @@ class Restore(threading.Thread):
         self._ownership = Ownership(group_metadata, self._cancelled)
         self._stores: dict[int, Store] = {}
         self._reached: dict[int, dict[str, Reached]] = {}
+        self._aborted: dict[int, dict[Key, Said]] = {}
         self._rows = 0
 
     def cancel(self) -> None:
@@ -136,6 +140,7 @@ class Restore(threading.Thread):
             found = takeover.ask(self._settings, consumer, self._partitions, self._cancelled)
             for number in self._partitions:
                 self._open(number, found.log_ends[number])
+            self._aborted = aborted.find(self._settings, found.log_ends, self._cancelled)
             damaged: dict[int, Damage] = {}
 
             def check(number: int) -> None:
@@ -314,7 +319,16 @@ class Restore(threading.Thread):
         letters = OpenLetters(store, f"{self._settings.topic(CONTENT)}/{number}/")
         del self._stores[number]  # from here on whoever gets it closes it
         self._on_ready(
-            Restored(number, store, self._reached[number], positions, committed, ends, letters)
+            Restored(
+                number,
+                store,
+                self._reached[number],
+                positions,
+                committed,
+                ends,
+                letters,
+                self._aborted[number],
+            )
         )
 
 
