@@ -5,10 +5,11 @@ An audit beside a subscriber that is always at work in the worst moment: while t
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from streams.sinks.contents import Shown
+from streams.sinks.contents import Key, Shown
 from streams.sinks.sqlite import SqliteSink
-from streams.testing.audits import audited, settled
+from streams.testing.audits import audited, planted, settled
 from streams.testing.output_log import Log
+from tests.test_sink_sqlite import SqliteStore
 
 
 class Busy(SqliteSink):
@@ -65,3 +66,36 @@ def test_what_comes_while_the_store_is_read_is_no_finding(tmp_path: Path) -> Non
     wrong = audited(sink, log)
     sink.close()
     assert [("missing", "new-2")] == [(each.kind, each.key) for each in wrong.findings]
+
+
+class Granting(SqliteSink):
+    """A store to which a record comes just before its key is expelled."""
+
+    def __init__(self, path: Path, log: Log) -> None:
+        super().__init__(path)
+        self.log = log
+
+    def expel(self, topic: str, found: Sequence[tuple[Key, str]]) -> None:
+        self.apply(settled([self.log.item("planted", "u1", 2, 1)]))
+        super().expel(topic, found)
+
+
+def test_a_record_that_comes_while_its_key_is_expelled_is_back(tmp_path: Path) -> None:
+    """
+    What the subscriber brings between a look and the repair is not lost by the repair.
+    """
+    log = Log()
+    log.user("u1", 1)
+    store = SqliteStore(tmp_path / "store.sqlite")
+    sink = Granting(store.path, log)
+    sink.open()
+    sink.apply(settled([*log.changes, log.item("other", "u1", 1, 1)]))
+    store.plant(planted("planted", "u1"))
+    report = audited(sink, log, repairing=True)
+    clean = audited(sink, log)
+    sink.close()
+
+    assert 1 == report.failed
+    assert {"unknown": 1} == report.mended
+    assert 0 == clean.found, clean.findings
+    assert {"other", "planted"} == set(store.usable())
