@@ -15,6 +15,8 @@ import pytest
 from streams.audit.run import Wanted
 from streams.audit.run import audit as run
 from streams.kafka.local import LocalKafka
+from streams.sinks.sink import Place
+from streams.testing.output_log import partition_of
 from streams.testing.sinks import invent
 from tests.subscribing import STORE, Outputs, Running, SqliteScene
 from tests.worker_settings import environ_of, wait_for
@@ -195,6 +197,32 @@ def test_what_is_not_acknowledged_is_late(kafka: LocalKafka, prefix: str, tmp_pa
     }
     assert outputs.usable() == scene.usable()
     assert 0 == audit(outputs, *sink).returncode
+
+
+def test_what_is_not_erased_in_time(
+    kafka: LocalKafka, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Purges that a store has hidden and not erased are named once they are past its schedule.
+    """
+    outputs = Outputs(kafka, prefix)
+    scene = SqliteScene(outputs, tmp_path / "store.sqlite")
+    outputs.log.user("u1", 1)
+    outputs.log.item("c1", "u1", 1, 1)
+    outputs.log.item("c1", "u1", 2, 1, allowed=False)
+    outputs.send()
+    sink = scene.sink(erase_every_s=3_600)
+    with Running(outputs, sink) as running:
+        running.wait_ready()
+        wait_for(lambda: outputs.acknowledged("hidden") == outputs.ends(), "acknowledgements")
+        early = run(outputs.settings, scene.sink(3_600), Wanted("it", STORE), lambda _: None)
+        monkeypatch.setattr("streams.audit.run.ERASING_S", -7_300)
+        late = run(outputs.settings, scene.sink(3_600), Wanted("it", STORE), lambda _: None)
+
+    assert [] == early.unerased
+    place = Place("training-content", partition_of("u1"))
+    assert [place] == [Place(each.topic, each.partition) for each in late.unerased]
+    assert 0 == late.found
 
 
 @pytest.mark.parametrize(
