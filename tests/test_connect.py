@@ -98,7 +98,7 @@ def scene(kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         variables = {
             "OBJECTIONS_TOPIC_PREFIX": prefix,
             "POSTGRES_URL": f"jdbc:postgresql://{host}:{port}/postgres",
-            "POSTGRES_USER": "tests",
+            "POSTGRES_USER": "objections",
             "POSTGRES_PASSWORD": "unused",
         }
         with (

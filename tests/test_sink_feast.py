@@ -1,7 +1,7 @@
 """The Feast sink passes the suite of all sinks, read by Feast; what Feast itself wrote goes too."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,6 +19,7 @@ from streams.errors import UsageProblem
 from streams.sinks import feast_keys
 from streams.sinks.feast import FEATURES, FeastSink
 from streams.sinks.urls import make_sink
+from streams.testing.audits import AuditTests
 from streams.testing.output_log import Log, batch
 from streams.testing.sinks import Factory, SinkTests
 from tests.servers import RedisServer, redis_server
@@ -33,7 +34,7 @@ class FeastStore:
     def __init__(self, server: RedisServer, features: FeatureStore) -> None:
         self._server = server
         self.features = features
-        self.client = redis.Redis.from_url(server.url)
+        self.client: Any = redis.Redis.from_url(server.url)
 
     @property
     def url(self) -> str:
@@ -75,6 +76,14 @@ class FeastStore:
         for path in self._server.folder.rglob("*"):
             if path.is_file():
                 yield path.read_bytes()
+
+    def plant(self, row: Mapping[str, Any]) -> None:
+        key = feast_keys.entity_key("content_id", row["content_id"], PROJECT)
+        texts = {name: Value(string_val=row[name] or "") for name in FEATURES if row[name]}
+        for name, value in {"allowed": Value(bool_val=True), **texts}.items():
+            field = feast_keys.feature_field("objections", name)
+            self.client.hset(key, field, value.SerializeToString())
+        self.client.hset(key, "_ts:objections", feast_keys.time_stamp(int(NOW.timestamp())))
 
     def empty(self) -> None:
         self.client.flushall()
@@ -143,7 +152,7 @@ def sink(store: FeastStore) -> Iterator[FeastSink]:
     sink.close()
 
 
-class TestFeast(SinkTests):
+class TestFeast(SinkTests, AuditTests):
     fields = FEATURES
     examples = 6
     steps = 10

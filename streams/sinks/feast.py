@@ -24,7 +24,7 @@ Durable and erased mean what they mean in `streams.sinks.redis`, with the same o
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -32,6 +32,7 @@ import redis
 
 from streams.errors import UsageProblem
 from streams.sinks import feast_keys as keys
+from streams.sinks.contents import Shown
 from streams.sinks.redis import DEFAULT_PREFIX, ERASE_EVERY_S, RedisSink, split_options
 from streams.sinks.sink import TRAINING_USERS, Change, Place, Position
 
@@ -54,6 +55,7 @@ class FeastSink(RedisSink):
     """
 
     boxes = "feast_boxes.lua"
+    fields = FEATURES
 
     def __init__(self, url: str, *, erase_every_s: float = ERASE_EVERY_S) -> None:
         bare, options = split_options(url.removeprefix("feast+"), _OPTIONS)
@@ -85,6 +87,22 @@ class FeastSink(RedisSink):
             self._patrolling = threading.Thread(target=self._walk, daemon=True, name="patrol")
             self._patrolling.start()
         return super().positions()
+
+    def shown(self) -> Iterator[Sequence[Shown]]:
+        """Yield the items of which Feast would answer that they are `allowed`."""
+        head, project = keys.key_head(self._entity), self._project.encode()
+        pattern = keys.glob_text(head) + b"*" + keys.glob_text(project)
+        asked = [keys.feature_field(self._view, name) for name in (ALLOWED, *FEATURES)]
+        with self._answers() as client:
+            for names in _parts(client.scan_iter(match=pattern, count=PATROL_KEYS)):
+                calls = client.pipeline(transaction=False)
+                for name in names:
+                    calls.hmget(name, asked)  # type: ignore[arg-type]  # bytes will do
+                yield [
+                    _shown(keys.entity_of(name, self._entity, self._project), found[1:])
+                    for name, found in zip(names, calls.execute(), strict=True)
+                    if found[0] == keys.TRUE
+                ]
 
     def erase(self) -> None:
         with self._answers() as client:
@@ -140,6 +158,12 @@ class FeastSink(RedisSink):
                         self.patrol(client)
             except redis.RedisError as error:
                 logger.warning("no patrol for purged items that came back: %s", error)
+
+
+def _shown(content_id: str, found: list[bytes | None]) -> Shown:
+    values = [None if each is None else keys.text_of(each) for each in found]
+    named = dict(zip(FEATURES, values, strict=True))
+    return Shown(content_id, f"{named['product']}/{named['user_id']}", tuple(values))
 
 
 def _parts(names: Iterator[bytes]) -> Iterator[list[bytes]]:

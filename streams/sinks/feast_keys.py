@@ -13,6 +13,7 @@ STRING: Final = 2  # feast.types.Value: ValueType.STRING
 # The time stamp of a purged entity.  Feast drops what it is to write at or before a stored time
 # stamp, so it holds older batches off by itself; later than any event, and pandas can hold it.
 FAR_S: Final = 7_258_118_400  # 2200-01-01T00:00:00Z
+TRUE: Final = b"\x38\x01"  # feast.types.Value with bool_val
 _MASK: Final = 0xFFFFFFFF
 
 
@@ -36,6 +37,16 @@ def entity_of(key: bytes, join_key: str, project: str) -> str:
 def feature_field(view: str, feature: str) -> bytes:
     """Return the field of a feature in the hash."""
     return struct.pack("<I", murmur3(f"{view}:{feature}".encode()))
+
+
+def text_of(value: bytes) -> str | None:
+    """Return the text in a feast.types.Value; None where it holds another type."""
+    if value[:1] != b"\x12":
+        return None
+    at = 1
+    while value[at : at + 1] >= b"\x80":
+        at += 1
+    return value[at + 1 :].decode("utf-8", "replace")
 
 
 def time_stamp(seconds: int) -> bytes:
