@@ -13,7 +13,6 @@ Every repeat does the same from the beginning, so alternating runs compare two v
 
 import argparse
 import cProfile
-import gc
 import os
 import pstats
 import statistics
@@ -34,6 +33,7 @@ from streams.kafka import admin
 from streams.kafka.local import LocalKafka
 from streams.settings import Settings
 from streams.worker.partition import Folded
+from streams.worker.run import spare_the_collector
 from streams.worker.transaction import Publisher
 from tests.offline import Offline
 
@@ -74,6 +74,7 @@ def main() -> None:
     parser.add_argument("--cprofile", type=int, metavar="N", help="show the N costliest functions")
     options = parser.parse_args()
     records = make(options.records, options.seed)
+    spare_the_collector()
     if options.users_first:
         records.sort(key=lambda record: record.topic == "content")
     with ExitStack() as stack:
@@ -109,7 +110,6 @@ def _repeat(
         offline = Offline(Path(name), partitions_n, int(time.time() * 1000))
         stack.callback(offline.close)
         rounds = list(offline.rounds(records, cycle_records))
-        gc.collect()
         begun_s = time.process_time()
         if profile is not None:
             profile.enable()
