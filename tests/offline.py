@@ -51,8 +51,15 @@ class Offline:
             )
             for number, store in enumerate(self._stores)
         ]
+
+    def release(self) -> None:
+        """Let grants go: until then they are held, as when partitions have been taken over."""
         for partition in self.partitions:
-            partition.release_at(dict.fromkeys(USER_TOPICS, 0))
+            partition.release_at({topic: partition.positions[topic] for topic in USER_TOPICS})
+
+    def has_work(self) -> bool:
+        """Whether there is something to do without any record: fan-outs, timers, receipts."""
+        return any(partition.has_work(self.now_ms, GRANTS) for partition in self.partitions)
 
     def close(self) -> None:
         """Close the stores."""

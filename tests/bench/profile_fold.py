@@ -35,7 +35,7 @@ from streams.settings import Settings
 from streams.worker.partition import Folded
 from streams.worker.run import spare_the_collector
 from streams.worker.transaction import Publisher
-from tests.offline import Offline
+from tests.offline import Offline, Round
 
 T = TypeVar("T")
 
@@ -69,26 +69,28 @@ def main() -> None:
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--cycle", type=int, default=4_000, help="records of a cycle")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--users-first", action="store_true", help="content last, as in a backlog")
+    parser.add_argument("--users-first", action="store_true", help="content last, as after a start")
     parser.add_argument("--kafka", action="store_true", help="commit the cycles, too")
     parser.add_argument("--cprofile", type=int, metavar="N", help="show the N costliest functions")
     options = parser.parse_args()
     records = make(options.records, options.seed)
     spare_the_collector()
+    first: list[Record] = []
     if options.users_first:
-        records.sort(key=lambda record: record.topic == "content")
+        first = [record for record in records if record.topic != "content"]
+        records = [record for record in records if record.topic == "content"]
     with ExitStack() as stack:
         kafka = stack.enter_context(_kafka()) if options.kafka else None
         profile = cProfile.Profile() if options.cprofile else None
         repeats = [
-            _repeat(records, options.partitions, options.cycle, kafka, profile)
+            _repeat(first, records, options.partitions, options.cycle, kafka, profile)
             for _ in range(1 if profile else options.repeats)
         ]
     if profile is not None:
         pstats.Stats(profile).sort_stats("tottime").print_stats(options.cprofile)
         return
     load = os.getloadavg()[0]
-    print(f"{len(records):,} records, {options.repeats} repeats, load {load:.1f}")
+    print(f"{len(first) + len(records):,} records, {options.repeats} repeats, load {load:.1f}")
     for name in repeats[0].us:
         values = [repeat.us[name] for repeat in repeats]
         median = statistics.median(values)
@@ -96,39 +98,43 @@ def main() -> None:
 
 
 def _repeat(
+    first: Sequence[Record],
     records: Sequence[Record],
     partitions_n: int,
     cycle_records: int,
     kafka: LocalKafka | None,
     profile: cProfile.Profile | None,
 ) -> Steps:
-    steps = Steps(len(records))
+    """Fold *first* while grants are held, as they are at a start, and *records* after that."""
+    steps = Steps(len(first) + len(records))
     with tempfile.TemporaryDirectory(prefix="objections-profile-") as name, ExitStack() as stack:
         publish = None
         if kafka is not None:
             publish = stack.enter_context(_publisher(kafka, partitions_n, Path(name).name))
         offline = Offline(Path(name), partitions_n, int(time.time() * 1000))
         stack.callback(offline.close)
+        held = list(offline.rounds(first, cycle_records))
         rounds = list(offline.rounds(records, cycle_records))
         begun_s = time.process_time()
         if profile is not None:
             profile.enable()
+        for fetched in held:
+            _cycle(steps, offline, fetched, publish)
+        offline.release()
         for fetched in rounds:
-            intakes = steps.time("decode", lambda fetched=fetched: offline.decode(fetched))
-            _cycle(steps, offline, lambda intakes=intakes: offline.fold(intakes), publish)
-        while any(partition.view.jobs for partition in offline.partitions):
-            _cycle(steps, offline, lambda: offline.fold([]), publish)
+            _cycle(steps, offline, fetched, publish)
+        while offline.has_work():
+            _cycle(steps, offline, [], publish)
         if profile is not None:
             profile.disable()
-        steps.add("thread", sum(steps.us.values()) * len(records) / 1e6)
+        steps.add("thread", sum(steps.us.values()) * (len(first) + len(records)) / 1e6)
         steps.add("process", time.process_time() - begun_s)
     return steps
 
 
-def _cycle(
-    steps: Steps, offline: Offline, fold: Callable[[], list[Folded]], publish: Publish | None
-) -> None:
-    cycle = steps.time("fold", fold)
+def _cycle(steps: Steps, offline: Offline, fetched: Round, publish: Publish | None) -> None:
+    intakes = steps.time("decode", lambda: offline.decode(fetched))
+    cycle = steps.time("fold", lambda: offline.fold(intakes))
     if publish is None:
         steps.time("write", lambda: offline.write(cycle))
     else:
