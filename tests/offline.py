@@ -5,14 +5,13 @@ Records lie in partitions and have offsets as they would on Kafka; a cycle takes
 """
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from confluent_kafka import Message
 
 from streams.bench.workload import Record
 from streams.core.policy import Policy
-from streams.setting_values import Store as DataStore
 from streams.settings import Settings
 from streams.state.store import Memory, Reached, Store
 from streams.worker.intake import Fetched, Intake, take_in
@@ -27,14 +26,18 @@ Round = list[Fetched]
 
 
 class Offline:
-    """*partitions_n* partitions in *folder*; what they publish is kept by nobody."""
+    """*partitions_n* partitions in *folder*; *open_store* opens each one's store."""
 
     def __init__(
-        self, folder: Path, partitions_n: int, now_ms: int, stores: tuple[DataStore, ...] = ()
+        self,
+        folder: Path,
+        partitions_n: int,
+        now_ms: int,
+        open_store: Callable[[Path, Memory], Store] = Store,
     ) -> None:
         self.now_ms = now_ms
         memory = Memory(SETTINGS.block_cache_bytes)
-        self._stores = [Store(folder / str(number), memory) for number in range(partitions_n)]
+        self._stores = [open_store(folder / str(number), memory) for number in range(partitions_n)]
         self._ends = [dict.fromkeys(INPUTS, 0) for _ in self._stores]
         self.partitions = [
             Partition(
@@ -47,7 +50,6 @@ class Offline:
                 SETTINGS.topic("content"),
                 SETTINGS.fanout_inline_items,
                 now_ms,
-                stores,
             )
             for number, store in enumerate(self._stores)
         ]

@@ -213,9 +213,9 @@ def judge_age(user: User, policy: Policy, now_ms: int) -> Age:
                 reasons |= _COUNTRY_NOT_COVERED
     if in_force is None:
         return Age(_AGE_UNKNOWN | _COUNTRY_NOT_COVERED, NEVER_MS, NEVER_MS)
-    if now_ms < until_ms:
-        return Age(reasons | _UNDER_AGE, adult_from_ms, until_ms)
-    return Age(reasons, adult_from_ms, NEVER_MS)
+    is_under_age = now_ms < until_ms
+    reasons |= _UNDER_AGE if is_under_age else 0
+    return Age(reasons, adult_from_ms, until_ms if is_under_age else NEVER_MS)
 
 
 def _unknowns(statement: Statement) -> int:
