@@ -14,9 +14,10 @@ from streams.bench.workload import Record
 from streams.core.policy import Policy
 from streams.settings import Settings
 from streams.state.store import Memory, Reached, Store
+from streams.worker.folded import Folded
 from streams.worker.intake import Fetched, Intake, take_in
 from streams.worker.names import CONTENT_CHANGELOG, INPUTS, USER_TOPICS, USERS_CHANGELOG
-from streams.worker.partition import Folded, Partition
+from streams.worker.partition import Partition
 
 SETTINGS = Settings()
 GRANTS = 1_000

@@ -17,8 +17,8 @@ from streams.errors import Halt
 from streams.kafka.client_log import CLIENT_LOGGER
 from streams.settings import Settings
 from streams.state.store import Reached
+from streams.worker.folded import Folded
 from streams.worker.names import CONTENT_CHANGELOG, USERS_CHANGELOG
-from streams.worker.partition import Folded
 
 if TYPE_CHECKING:
     from confluent_kafka import Message

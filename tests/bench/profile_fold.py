@@ -32,7 +32,7 @@ from streams.bench.workload import Record, make
 from streams.kafka import admin
 from streams.kafka.local import LocalKafka
 from streams.settings import Settings
-from streams.worker.partition import Folded
+from streams.worker.folded import Folded
 from streams.worker.run import spare_the_collector
 from streams.worker.transaction import Publisher
 from tests.offline import Offline, Round
