@@ -52,7 +52,9 @@ class Monitor(threading.Thread):
         self.join()
 
     def fresh(self) -> None:
-        """Return once a look has ended that began after this call, or it takes long."""
+        """Return once a look has ended that began after this call, unless Kafka is slow or away."""
+        if self.watcher.sight.problem:
+            return
         with self._turn:
             wanted = self._begun_n + 1
             self._asked.set()

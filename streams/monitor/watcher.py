@@ -12,18 +12,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Final, NamedTuple, Self
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
-from confluent_kafka.admin import (  # type: ignore[attr-defined] # both are public
-    AdminClient,
-    OffsetSpec,
-)
+from confluent_kafka import KafkaException
 
 from streams.core.receipts import FOLLOWED, Phase
 from streams.errors import CheckFailed
 from streams.kafka import admin
-from streams.kafka.client_log import CLIENT_LOGGER
+from streams.monitor.asking import Answer, Asking, Question
 from streams.monitor.fanouts import Fanouts
-from streams.monitor.firsts import Answer, Firsts, Question
 from streams.monitor.levels import StoreLevels
 from streams.monitor.sight import Input, Late, Place, Sight, oldest
 from streams.settings import Settings
@@ -33,10 +28,8 @@ from streams.worker.receipt_notes import Following
 
 logger = logging.getLogger(__name__)
 
-ANSWER_S: Final = 3.0  # of one request
+FIRST_ANSWER_S: Final = 2.0  # who waits at a terminal wants to hear soon that there is no Kafka
 SETTLE_S: Final = 1.0  # for a transaction whose offsets count to show in the changelog
-COMMITTED: Final = IsolationLevel.READ_COMMITTED
-UNCOMMITTED: Final = IsolationLevel.READ_UNCOMMITTED
 
 Offsets = dict[str, int]  # by input
 
@@ -58,7 +51,7 @@ def count_partitions(settings: Settings) -> int:
 
     Raises Unreachable, and CheckFailed, naming them, where topics are missing or differ.
     """
-    cluster = admin.look(admin.connect(settings), settings)
+    cluster = admin.look(admin.connect(settings), settings, timeout_s=FIRST_ANSWER_S)
     names = [*INPUTS, USERS_CHANGELOG, *({*FOLLOWED} if settings.stores else ())]
     counts = {
         settings.topic(name): cluster.topics[name].partitions if name in cluster.topics else 0
@@ -92,21 +85,9 @@ class Watcher:
         self._settings = settings
         self._numbers = range(partitions_n)
         self._inputs = [settings.topic(name) for name in INPUTS]
-        self._client: AdminClient | None = None
-        self._group = Consumer(
-            settings.kafka(
-                **{
-                    "group.id": settings.group,  # for its offsets; it is never joined
-                    "enable.auto.commit": False,
-                    # Otherwise the broker holds offsets back while a transaction is open.
-                    "isolation.level": "read_uncommitted",
-                }
-            ),
-            logger=CLIENT_LOGGER,
-        )
         self.fanouts = Fanouts(settings, partitions_n)
-        self._firsts = Firsts(settings, "read_committed")
-        self._undecided = Firsts(settings, "read_uncommitted")
+        self._log = Asking(settings, "read_uncommitted")
+        self._decided = Asking(settings, "read_committed")
         self._levels = StoreLevels(partitions_n, fail)
         self._stores = [Following.of(each) for each in settings.stores]
         self._reader: Acknowledgements | None = None
@@ -123,7 +104,7 @@ class Watcher:
         if self._reader is not None:
             self._reader.stop()
             self._reader.join()
-        for each in (self.fanouts, self._firsts, self._undecided, self._group):
+        for each in (self.fanouts, self._log, self._decided):
             each.close()
 
     def missing(self) -> str:
@@ -134,19 +115,15 @@ class Watcher:
         if len(sight.known) < len(self._numbers):
             name = self._settings.topic(USERS_CHANGELOG)
             return f"{name} is read: {len(sight.known)} of {len(self._numbers)} partitions"
-        return "" if self._stores_known else "the stores' acknowledgements are read"
-
-    @property
-    def _stores_known(self) -> bool:
-        return not self._stores or self._levels.known
+        if self._stores and not sight.stores:
+            return "the stores' acknowledgements are read"
+        return ""
 
     def look(self) -> None:
         """Ask Kafka for everything; `sight.problem` tells what it did not answer."""
         try:
             self.sight = self._look()
         except (KafkaException, Unanswered) as error:
-            # A client that has once seen a partition without a leader goes on saying so.
-            self._client = None
             self._failed(error)
 
     def follow(self, seconds: float) -> None:
@@ -163,22 +140,18 @@ class Watcher:
         self.sight = replace(self.sight, problem=f"Kafka does not tell: {text}")
 
     def _look(self) -> Sight:
-        committed = self._committed()
+        committed = self._log.committed(self._places(self._inputs))
         changelog = self._settings.topic(USERS_CHANGELOG)
         followed = {FOLLOWED[index] for store in self._stores for index in store.topics}
         outputs = [self._settings.topic(name) for name in sorted(followed)]
-        ends = self._ends([*self._inputs, changelog], UNCOMMITTED)
-        stable = self._ends([*self._inputs, *outputs], COMMITTED)
+        ends = self._log.ends(self._places([*self._inputs, changelog]))
+        stable = self._decided.ends(self._places([*self._inputs, *outputs]))
         self._settle(committed, {number: ends[changelog, number] for number in self._numbers})
-        at = {
-            (topic, number): offset
-            for number, offsets in self._positions.items()
-            for topic, offset in offsets.items()
-        }
-        owed = list(self._owed()) if self._stores_known else []
+        at = {(topic, n): self._positions[n][topic] for topic, n in self._places(self._inputs)}
+        owed = list(self._owed()) if self._levels.known else []
         behind = {question for question in at.items() if question[1] < ends[question[0]]}
         late = {question for _, question in owed if question[1] < stable[question[0]]}
-        found = self._firsts.find(behind | late, stable)
+        found = self._decided.first_records(behind | late, stable)
         if missing := (behind | late) - found.keys():
             raise Unanswered(f"the first records of {_places(missing)} could not be read")
         self._add_undecided(behind, found, stable, ends)
@@ -191,32 +164,15 @@ class Watcher:
             "",
         )
 
-    def _committed(self) -> dict[int, Offsets]:
-        """Return the group's offsets of all inputs by partition; 0 where it has none."""
-        asked = [TopicPartition(topic, n) for topic in self._inputs for n in self._numbers]
-        found: dict[int, Offsets] = {number: {} for number in self._numbers}
-        # Not by the admin client: librdkafka 2.16 crashes there when the coordinator has moved.
-        for tp in self._group.committed(asked, ANSWER_S):
-            if tp.error is not None:
-                raise KafkaException(tp.error)
-            found[tp.partition][tp.topic] = max(tp.offset, 0)
-        return found
+    def _places(self, topics: Iterable[str]) -> list[Place]:
+        return [(topic, number) for topic in topics for number in self._numbers]
 
-    def _ends(self, topics: Iterable[str], level: IsolationLevel) -> dict[Place, int]:
-        self._client = self._client or admin.connect(self._settings)
-        wanted = {
-            TopicPartition(topic, number): OffsetSpec.latest()  # type: ignore[no-untyped-call]
-            for topic in topics
-            for number in self._numbers
-        }
-        asked = self._client.list_offsets(wanted, isolation_level=level, request_timeout=ANSWER_S)
-        return {(tp.topic, tp.partition): each.result().offset for tp, each in asked.items()}
-
-    def _settle(self, committed: Mapping[int, Offsets], ends: Mapping[int, int]) -> None:
+    def _settle(self, committed: Mapping[Place, int], ends: Mapping[int, int]) -> None:
         """Let offsets count once the changelog is read as far: those of now, or of looks before."""
         self.fanouts.check(ends)
         self._let_count()
-        for number, offsets in committed.items():
+        for number in self._numbers:
+            offsets = {topic: committed[topic, number] for topic in self._inputs}
             if number not in self.fanouts.known:
                 self._positions[number] = offsets  # its fan-outs are not known anyway
                 self._pending.pop(number, None)
@@ -244,7 +200,7 @@ class Watcher:
             for place, begin in behind
             if not found[place, begin].found and stable[place] < ends[place]
         }
-        answers = self._undecided.find(stuck.values(), ends)
+        answers = self._log.first_records(stuck.values(), ends)
         for question, asked in stuck.items():
             if asked in answers:
                 found[question] = answers[asked]
@@ -278,7 +234,7 @@ def _input(answer: Answer | None, at: int, end: int) -> Input:
     if answer is None:
         return Input(max(end - at, 0), None)
     if answer.found:
-        return Input(max(end - answer.offset, 0), answer.at_ms)
+        return Input(max(end - answer.offset, 1), answer.at_ms)  # it may be newer than the end
     return Input(max(end - answer.clear_upto, 0), None)
 
 

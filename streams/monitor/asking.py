@@ -1,16 +1,16 @@
 """
-Finds the first record at or behind an offset: when was the oldest one written that still waits?
+Asks Kafka: where the group is, where partitions end, when the oldest record was written that waits.
 
-Behind an offset there may be nothing but control records and records of aborted transactions, which
-nobody waits for.  An answer is kept until the offset moves on, so a quiet or stalled partition is
-read once.
+That is the first record at or behind an offset.  There may be none, but control records and records
+of aborted transactions, which nobody waits for.  An answer is kept until the offset moves on, so a
+quiet or stalled partition is read once.
 """
 
 import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.kafka.client_log import CLIENT_LOGGER
 from streams.monitor.sight import Place
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
 POLL_S: Final = 0.05
-ANSWER_S: Final = 5.0  # for all that is asked at once
+ASK_S: Final = 2.0
+READ_S: Final = 5.0  # for the first records of all that is asked at once
 BATCH_RECORDS: Final = 500
 FETCH_BYTES: Final = 32 * 1024  # of a partition: one record is wanted
 
@@ -44,11 +45,12 @@ class Answer(NamedTuple):
         return self.offset >= 0
 
 
-class Firsts:
+class Asking:
     """
-    Answers questions; *isolation* is librdkafka's isolation.level.
+    Asks as a reader of *isolation*, which is librdkafka's isolation.level.
 
-    With `read_committed` it looks as far as transactions are decided.
+    With `read_committed` partitions end where transactions are not decided yet.  All methods raise
+    KafkaException where Kafka does not answer.
     """
 
     def __init__(self, settings: Settings, isolation: str) -> None:
@@ -72,7 +74,30 @@ class Firsts:
         """Let go of Kafka."""
         self._consumer.close()
 
-    def find(
+    def committed(self, places: Iterable[Place]) -> dict[Place, int]:
+        """
+        Return the group's offsets; 0 where it has none.
+
+        To `read_committed` the broker tells none while a transaction with offsets is open.
+        """
+        # Not by an admin client: librdkafka 2.16 crashes there when the coordinator has moved.
+        return self._told(
+            self._consumer.committed([TopicPartition(*each) for each in places], ASK_S)
+        )
+
+    def ends(self, places: Iterable[Place]) -> dict[Place, int]:
+        """Return the offsets behind the last record."""
+        # Nor here: a new admin client's first question is at times not answered.
+        asked = [TopicPartition(*each, OFFSET_END) for each in places]  # in place of an instant
+        return self._told(self._consumer.offsets_for_times(asked, ASK_S))
+
+    def _told(self, found: Iterable[TopicPartition]) -> dict[Place, int]:
+        for tp in found:
+            if tp.error is not None:
+                raise KafkaException(tp.error)
+        return {(tp.topic, tp.partition): max(tp.offset, 0) for tp in found}
+
+    def first_records(
         self, questions: Iterable[Question], ends: Mapping[Place, int]
     ) -> dict[Question, Answer]:
         """
@@ -91,7 +116,7 @@ class Firsts:
                 answers[question] = answer
             else:
                 open_questions.append(question)
-        deadline_s = time.monotonic() + ANSWER_S
+        deadline_s = time.monotonic() + READ_S
         while open_questions:
             # A place can be read from one offset at a time.
             turn = dict(reversed(open_questions))
