@@ -87,7 +87,6 @@ class Scene:
         if self.worker.running:
             self.of_worker[name] = self.worker.metrics()
         self.seen[name] = self.monitor.metrics()
-        print("TIMED", name, time.monotonic()) if name != "back" else 0
         return self.seen[name]
 
     def look_twice(self, name: str) -> None:
@@ -392,11 +391,14 @@ def test_what_was_known_ages_on_while_kafka_is_away(scene: Scene) -> None:
 
 def test_a_record_behind_an_open_transaction_waits(scene: Scene) -> None:
     """
-    Nobody may read it before the transaction has ended, and it grows older all the same.
+    Nobody may read it before the transaction has ended, and it grows older all the same, as the
+    worker says too.
     """
     assert scene.of(LAG, "stuck", "stuck") >= 2
     grown_s = scene.of(OLDEST, "stuck later", "stuck") - scene.of(OLDEST, "stuck", "stuck")
     assert grown_s >= GROWS_S
+    of_worker_s = scene.of_worker["stuck later"][series(OLDEST, *scene.places["stuck"])]
+    assert of_worker_s == pytest.approx(scene.of(OLDEST, "stuck later", "stuck"), abs=1)
 
 
 def test_the_status_page_is_the_table(scene: Scene) -> None:
