@@ -6,6 +6,7 @@ One scene, played once; each test looks at what it needs of it.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import pytest
 from click.testing import CliRunner, Result
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from streams import proof
 from streams.commands import main
 from streams.kafka.local import HOST, LocalKafka
 from streams.settings import Settings
@@ -45,6 +47,7 @@ STORES: Final = f"features={USERS};index={USERS}+{CONTENT}"
 LAG: Final = "objections_consumer_lag_records"
 OLDEST: Final = "objections_oldest_unpropagated_seconds"
 UNACKNOWLEDGED: Final = "objections_oldest_unacknowledged_seconds"
+PROPAGATION: Final = "objections_propagation_seconds"
 UP: Final = "objections_monitor_up"
 GROWS_S: Final = 1.1  # between two looks at what is to grow
 
@@ -75,6 +78,7 @@ class Scene:
     answers: dict[str, Answer] = field(default_factory=dict)
     told: dict[str, Result] = field(default_factory=dict)
     places: dict[str, tuple[str, int]] = field(default_factory=dict)
+    published: dict[str, dict[str, int]] = field(default_factory=dict)
     second: subprocess.CompletedProcess[str] | None = None
     ended: int | None = None
 
@@ -97,12 +101,19 @@ class Scene:
 
     def wait_quiet(self) -> None:
         """Wait until the monitor tells that nothing waits."""
+        left: Metrics = {}
 
         def quiet() -> bool:
             found = self.monitor.metrics().items()
-            return not any(value for each, value in found if each.startswith((LAG, OLDEST)))
+            left.clear()
+            left.update({each: n for each, n in found if n and each.startswith((LAG, OLDEST))})
+            return not left
 
-        wait_for(quiet, "nothing that waits")
+        try:
+            wait_for(quiet, "nothing that waits")
+        except AssertionError as error:
+            error.add_note(f"{left}\n{self.monitor.get('/readyz')}")
+            raise
 
     def of(self, name: str, moment: str, place: str) -> float:
         """Return a series of the monitor, of one of `places`."""
@@ -179,6 +190,7 @@ def scene(kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             _end_in_control_records(played)
             _stop_acknowledging(played)
             _die_within_a_fanout(played, inputs)
+            shutil.rmtree(worker.state_dir)
             worker.start()
             played.wait_quiet()
             wait_until_caught_up(kafka, prefix, workers=[worker])
@@ -209,6 +221,9 @@ def _end_in_control_records(scene: Scene) -> None:
     wait_until_caught_up(scene.kafka, scene.prefix, workers=[scene.worker])
     scene.wait_quiet()
     scene.look("control")
+    for name, records in proof.read(scene.settings, ["eligibility", USERS, CONTENT]).items():
+        tombstones = sum(1 for each in records if each.value is None)
+        scene.published[name] = {"record": len(records) - tombstones, "tombstone": tombstones}
 
 
 def _stop_acknowledging(scene: Scene) -> None:
@@ -370,6 +385,55 @@ def test_nothing_waits_once_the_fanout_is_finished(scene: Scene) -> None:
     lines = [line.split() for line in told.stdout.splitlines()]
     assert [f"{scene.prefix}objections", "0-1", "0", "0.0", "s"] in lines
     assert ["features", "erased"] in [line[:2] for line in lines]
+
+
+def test_a_fanout_is_published_with_its_last_item(scene: Scene) -> None:
+    """
+    Decided by a worker that died, it counts once for the one that finished it, from the objection's
+    time stamp on: a fan-out that took seconds is no objection published at once.
+    """
+    topic, _ = scene.places["many"]
+    found = scene.of_worker["finished"]
+    waited_s = scene.of(OLDEST, "dead later", "many")
+
+    assert 1 == found[f'{PROPAGATION}_count{{stage="published",topic="{topic}"}}']
+    assert waited_s <= found[f'{PROPAGATION}_sum{{stage="published",topic="{topic}"}}']
+    assert 0 == found[f'{PROPAGATION}_count{{stage="decided",topic="{topic}"}}']
+    assert 0 == sum(n for each, n in found.items() if each.startswith("objections_fanout_pending"))
+
+
+def test_a_lost_state_is_told_as_it_is_restored(scene: Scene) -> None:
+    """
+    The rows of a worker whose folder was lost, and how long it took to read them back.
+    """
+    before, after = scene.of_worker["control"], scene.of_worker["finished"]
+
+    assert 0 == before["objections_restored_rows_total"]
+    assert ITEMS < after["objections_restored_rows_total"] < 10 * ITEMS
+    assert 0 < after["objections_restore_seconds"] < 60
+
+
+def test_what_is_counted_is_what_kafka_holds(scene: Scene) -> None:
+    """
+    Of the inputs all that was committed, of the outputs each record; what was given up counts not.
+    """
+    found = scene.of_worker["control"]
+
+    def events(name: str) -> list[float]:
+        labels = f'topic="{scene.prefix}{name}"'
+        outcomes = ("applied", "unchanged", "dead_letter")
+        return [found[f'objections_events_total{{outcome="{x}",{labels}}}'] for x in outcomes]
+
+    assert [ITEMS, 0, 0] == events("content")
+    assert [1, 0, 0] == events("account-ages") == events("notices")
+    assert [0, 0, 0] == events("objections")
+    for name, counts in scene.published.items():
+        for kind, count in counts.items():
+            labels = f'{{kind="{kind}",topic="{scene.prefix}{name}"}}'
+            assert count == found[f"objections_published_total{labels}"], (name, kind)
+    assert sum(scene.published[CONTENT].values()) >= ITEMS
+    assert 0 < found['objections_transactions_total{outcome="committed"}']
+    assert 0 == found['objections_transactions_total{outcome="aborted"}']
 
 
 def test_what_was_known_ages_on_while_kafka_is_away(scene: Scene) -> None:

@@ -54,7 +54,7 @@ class Asking:
     """
 
     def __init__(self, settings: Settings, isolation: str) -> None:
-        config: dict[str, Any] = settings.kafka(
+        self._config: dict[str, Any] = settings.kafka(
             **{
                 "group.id": settings.group,  # it is never joined
                 "isolation.level": isolation,
@@ -67,12 +67,17 @@ class Asking:
                 "queued.min.messages": 1,
             }
         )
-        self._consumer = Consumer(config, logger=CLIENT_LOGGER)
+        self._consumer = Consumer(self._config, logger=CLIENT_LOGGER)
         self._known: dict[Place, dict[int, Answer]] = {}
 
     def close(self) -> None:
         """Let go of Kafka."""
         self._consumer.close()
+
+    def renew(self) -> None:
+        """Go on with a new client."""
+        self._consumer.close()
+        self._consumer = Consumer(self._config, logger=CLIENT_LOGGER)
 
     def committed(self, places: Iterable[Place]) -> dict[Place, int]:
         """

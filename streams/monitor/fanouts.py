@@ -8,9 +8,9 @@ record has waited.  Of all other rows only the key's first byte is looked at, an
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.errors import CheckFailed
 from streams.kafka.client_log import CLIENT_LOGGER
@@ -42,26 +42,31 @@ class Fanouts:
         self._inputs = {settings.topic(name) for name in INPUTS}
         self._jobs: dict[int, dict[bytes, Place | None]] = {number: {} for number in self.at}
         self._since_ms: dict[tuple[int, bytes], int] = {}
-        self._consumer = Consumer(
-            settings.kafka(
-                **{
-                    "group.id": settings.group,  # it is never joined
-                    "isolation.level": "read_committed",
-                    "enable.auto.commit": False,
-                    "enable.auto.offset.store": False,
-                    "auto.offset.reset": "earliest",
-                    "enable.partition.eof": True,
-                    "fetch.wait.max.ms": 100,
-                    "queued.min.messages": 2 * BATCH_RECORDS,
-                    "queued.max.messages.kbytes": 16 * 1024,
-                    "fetch.queue.backoff.ms": 10,
-                }
-            ),
-            logger=CLIENT_LOGGER,
+        self._config: dict[str, Any] = settings.kafka(
+            **{
+                "group.id": settings.group,  # it is never joined
+                "isolation.level": "read_committed",
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": "earliest",
+                "enable.partition.eof": True,
+                "fetch.wait.max.ms": 100,
+                "queued.min.messages": 2 * BATCH_RECORDS,
+                "queued.max.messages.kbytes": 16 * 1024,
+                "fetch.queue.backoff.ms": 10,
+            }
         )
-        self._consumer.assign(
-            [TopicPartition(self._topic, number, OFFSET_BEGINNING) for number in self.at]
-        )
+        self._consumer = self._connect()
+
+    def renew(self) -> None:
+        """Read on with a new client."""
+        self._consumer.close()
+        self._consumer = self._connect()
+
+    def _connect(self) -> Consumer:
+        consumer = Consumer(self._config, logger=CLIENT_LOGGER)
+        consumer.assign([TopicPartition(self._topic, number, at) for number, at in self.at.items()])
+        return consumer
 
     def close(self) -> None:
         """Let go of Kafka."""
@@ -112,9 +117,7 @@ class Fanouts:
             for key in self._jobs[number]:
                 del self._since_ms[number, key]
             self._jobs[number].clear()
-        self._consumer.assign(
-            [TopicPartition(self._topic, number, at) for number, at in self.at.items()]
-        )
+        self.renew()
 
     def _take(self, message: "Message") -> None:
         number, offset, error = message.partition(), message.offset(), message.error()

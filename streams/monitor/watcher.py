@@ -29,6 +29,7 @@ from streams.worker.receipt_notes import Following
 logger = logging.getLogger(__name__)
 
 FIRST_ANSWER_S: Final = 2.0  # who waits at a terminal wants to hear soon that there is no Kafka
+STANDSTILL_S: Final = 5.0  # of a client that should read on
 SETTLE_S: Final = 1.0  # for a transaction whose offsets count to show in the changelog
 
 Offsets = dict[str, int]  # by input
@@ -39,10 +40,15 @@ class Unanswered(Exception):
 
 
 class _Pending(NamedTuple):
-    """Offsets of the group that count once the changelog has been read up to *upto*."""
+    """
+    Offsets of the group that count once the changelog has been read up to *upto*.
+
+    since_s: when they were asked for, by time.monotonic().
+    """
 
     offsets: Offsets
     upto: int
+    since_s: float
 
 
 def count_partitions(settings: Settings) -> int:
@@ -123,7 +129,11 @@ class Watcher:
         """Ask Kafka for everything; `sight.problem` tells what it did not answer."""
         try:
             self.sight = self._look()
-        except (KafkaException, Unanswered) as error:
+        except Unanswered as error:
+            self._failed(error)
+            for each in (self._log, self._decided):
+                each.renew()
+        except KafkaException as error:
             self._failed(error)
 
     def follow(self, seconds: float) -> None:
@@ -145,8 +155,9 @@ class Watcher:
         followed = {FOLLOWED[index] for store in self._stores for index in store.topics}
         outputs = [self._settings.topic(name) for name in sorted(followed)]
         ends = self._log.ends(self._places([*self._inputs, changelog]))
-        stable = self._decided.ends(self._places([*self._inputs, *outputs]))
+        stable = self._decided.ends(self._places([*self._inputs, *outputs, changelog]))
         self._settle(committed, {number: ends[changelog, number] for number in self._numbers})
+        self._mind_standstill({number: stable[changelog, number] for number in self._numbers})
         at = {(topic, n): self._positions[n][topic] for topic, n in self._places(self._inputs)}
         owed = list(self._owed()) if self._levels.known else []
         behind = {question for question in at.items() if question[1] < ends[question[0]]}
@@ -176,10 +187,31 @@ class Watcher:
             if number not in self.fanouts.known:
                 self._positions[number] = offsets  # its fan-outs are not known anyway
                 self._pending.pop(number, None)
-            self._pending.setdefault(number, _Pending(offsets, ends[number]))
+            pending = _Pending(offsets, ends[number], time.monotonic())
+            self._pending.setdefault(number, pending)
         known = {n: each.upto for n, each in self._pending.items() if n in self.fanouts.known}
         self.fanouts.follow(SETTLE_S, known)
         self._let_count()
+
+    def _mind_standstill(self, stable: Mapping[int, int]) -> None:
+        """
+        Read the changelog with a new client where the old one does not get to its *stable* end.
+
+        librdkafka 2.16 can stand still for good after a broker was away and came back.
+        """
+        before_s = time.monotonic() - STANDSTILL_S
+        stuck = [
+            number
+            for number, each in self._pending.items()
+            if number in self.fanouts.known
+            and each.since_s < before_s
+            and self.fanouts.at[number] < each.upto <= stable[number]
+        ]
+        if stuck:
+            logger.warning("the changelog of partitions %s is not read on: a new client", stuck)
+            self.fanouts.renew()
+            for number in stuck:
+                self._pending[number] = self._pending[number]._replace(since_s=time.monotonic())
 
     def _let_count(self) -> None:
         for number, pending in list(self._pending.items()):
