@@ -49,11 +49,13 @@ class Asking:
     """
     Asks as a reader of *isolation*, which is librdkafka's isolation.level.
 
+    places: those whose records may be asked for.
     With `read_committed` partitions end where transactions are not decided yet.  All methods raise
     KafkaException where Kafka does not answer.
     """
 
-    def __init__(self, settings: Settings, isolation: str) -> None:
+    def __init__(self, settings: Settings, isolation: str, places: Iterable[Place]) -> None:
+        self._places = list(places)
         self._config: dict[str, Any] = settings.kafka(
             **{
                 "group.id": settings.group,  # it is never joined
@@ -67,7 +69,7 @@ class Asking:
                 "queued.min.messages": 1,
             }
         )
-        self._consumer = Consumer(self._config, logger=CLIENT_LOGGER)
+        self._consumer = self._connect()
         self._known: dict[Place, dict[int, Answer]] = {}
 
     def close(self) -> None:
@@ -77,7 +79,13 @@ class Asking:
     def renew(self) -> None:
         """Go on with a new client."""
         self._consumer.close()
-        self._consumer = Consumer(self._config, logger=CLIENT_LOGGER)
+        self._consumer = self._connect()
+
+    def _connect(self) -> Consumer:
+        consumer = Consumer(self._config, logger=CLIENT_LOGGER)
+        # A partition's first records come a second late: a client has that behind it by then.
+        consumer.assign([TopicPartition(*place, OFFSET_END) for place in self._places])
+        return consumer
 
     def committed(self, places: Iterable[Place]) -> dict[Place, int]:
         """
