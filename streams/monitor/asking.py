@@ -49,13 +49,11 @@ class Asking:
     """
     Asks as a reader of *isolation*, which is librdkafka's isolation.level.
 
-    places: those whose records may be asked for.
     With `read_committed` partitions end where transactions are not decided yet.  All methods raise
     KafkaException where Kafka does not answer.
     """
 
-    def __init__(self, settings: Settings, isolation: str, places: Iterable[Place]) -> None:
-        self._places = list(places)
+    def __init__(self, settings: Settings, isolation: str) -> None:
         self._config: dict[str, Any] = settings.kafka(
             **{
                 "group.id": settings.group,  # it is never joined
@@ -67,9 +65,10 @@ class Asking:
                 "fetch.wait.max.ms": 20,
                 "max.partition.fetch.bytes": FETCH_BYTES,
                 "queued.min.messages": 1,
+                "fetch.queue.backoff.ms": 5,  # or whoever has his one record reads on a second late
             }
         )
-        self._consumer = self._connect()
+        self._consumer = Consumer(self._config, logger=CLIENT_LOGGER)
         self._known: dict[Place, dict[int, Answer]] = {}
 
     def close(self) -> None:
@@ -79,13 +78,7 @@ class Asking:
     def renew(self) -> None:
         """Go on with a new client."""
         self._consumer.close()
-        self._consumer = self._connect()
-
-    def _connect(self) -> Consumer:
-        consumer = Consumer(self._config, logger=CLIENT_LOGGER)
-        # A partition's first records come a second late: a client has that behind it by then.
-        consumer.assign([TopicPartition(*place, OFFSET_END) for place in self._places])
-        return consumer
+        self._consumer = Consumer(self._config, logger=CLIENT_LOGGER)
 
     def committed(self, places: Iterable[Place]) -> dict[Place, int]:
         """

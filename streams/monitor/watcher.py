@@ -92,13 +92,10 @@ class Watcher:
         self._numbers = range(partitions_n)
         self._inputs = [settings.topic(name) for name in INPUTS]
         self.fanouts = Fanouts(settings, partitions_n)
+        self._log = Asking(settings, "read_uncommitted")
+        self._decided = Asking(settings, "read_committed")
         self._levels = StoreLevels(partitions_n, fail)
         self._stores = [Following.of(each) for each in settings.stores]
-        followed = {FOLLOWED[index] for store in self._stores for index in store.topics}
-        self._outputs = [settings.topic(name) for name in sorted(followed)]
-        self._log = Asking(settings, "read_uncommitted", self._places(self._inputs))
-        read = self._places([*self._inputs, *self._outputs])
-        self._decided = Asking(settings, "read_committed", read)
         self._reader: Acknowledgements | None = None
         if settings.stores:
             self._reader = Acknowledgements(settings, self._levels, partitions_n)
@@ -155,8 +152,10 @@ class Watcher:
     def _look(self) -> Sight:
         committed = self._log.committed(self._places(self._inputs))
         changelog = self._settings.topic(USERS_CHANGELOG)
+        followed = {FOLLOWED[index] for store in self._stores for index in store.topics}
+        outputs = [self._settings.topic(name) for name in sorted(followed)]
         ends = self._log.ends(self._places([*self._inputs, changelog]))
-        stable = self._decided.ends(self._places([*self._inputs, *self._outputs, changelog]))
+        stable = self._decided.ends(self._places([*self._inputs, *outputs, changelog]))
         self._settle(committed, {number: ends[changelog, number] for number in self._numbers})
         self._mind_standstill({number: stable[changelog, number] for number in self._numbers})
         at = {(topic, n): self._positions[n][topic] for topic, n in self._places(self._inputs)}
