@@ -241,7 +241,9 @@ def _die_within_a_fanout(scene: Scene, inputs: Inputs) -> None:
     def under_way() -> bool:
         found = scene.look("under way")
         place = scene.places["many"]
-        return found[series(LAG, *place)] == 0 and found[series(OLDEST, *place)] > 0
+        of_worker = scene.of_worker["under way"]  # asked a little earlier
+        oldest = series(OLDEST, *place)
+        return found[series(LAG, *place)] == 0 < min(found[oldest], of_worker[oldest])
 
     with scene.worker.slowed():
         inputs.send(("objections", objection(user_id="many")))
