@@ -34,6 +34,11 @@ COMMANDS = {
         "dead_letters",
         "List, replay and dismiss records that could not be used.",
     ),
+    "monitor": (
+        "streams.commands.monitor",
+        "monitor",
+        "Tell how late propagation is, worker or none.",
+    ),
     "filter": ("streams.commands.filter", "filter_command", "Keep what may be used of a manifest."),
     "bench": ("streams.commands.bench", "bench", "Measure throughput and latency."),
     "kafka": ("streams.commands.kafka", "kafka", "Run a local Kafka for development."),

@@ -57,7 +57,6 @@ class Fetch(threading.Thread):
 
     def __init__(self, settings: Settings, listener: Listener, partitions_n: int) -> None:
         super().__init__(name="fetch", daemon=True)
-        self.idle_since_s = time.time()  # the last moment at which nothing was left to fetch
         self._assignment = 0
         self._generation = 0
         self._settings = settings
@@ -69,7 +68,7 @@ class Fetch(threading.Thread):
         self._rounds_max = 1
         self._stopping = threading.Event()
         self._lag: dict[Place, int] = {}
-        self._held_since_s: dict[int, float] = {}
+        self._unread_since_s: dict[Place, float] = {}
         self._lag_measured_s = 0.0
         self._stash: list[Message] = []
         self._consumer = Consumer(self._config(), logger=CLIENT_LOGGER)
@@ -111,9 +110,9 @@ class Fetch(threading.Thread):
         """Return the records between the end of each input and what has been read, as of lately."""
         return self._lag
 
-    def held_since_s(self) -> dict[int, float]:
-        """Return since when the content of partitions waits, by time.time(), as of lately."""
-        return self._held_since_s
+    def unread_since_s(self) -> dict[Place, float]:
+        """Return since when what is not read can have been there, by time.time(), as of lately."""
+        return self._unread_since_s
 
     def _pass_looks(self, looks: dict[int, Look]) -> None:
         self._commands.put(lambda: self._looked(looks))
@@ -184,8 +183,8 @@ class Fetch(threading.Thread):
 
     def _measure_lag(self) -> None:
         """Look how far the ends are; only here, as the call waits for the thread that polls."""
-        self._lag = self._reading.lag()
-        self._held_since_s = self._reading.held_since_s()
+        self._lag = self._reading.lag(time.time())
+        self._unread_since_s = self._reading.unread_since_s()
         self._lag_measured_s = time.monotonic()
 
     def _has_room(self) -> bool:
@@ -223,7 +222,6 @@ class Fetch(threading.Thread):
         self._stash = []
         messages += self._more(0 if messages else timeout_s)
         if not messages:
-            self.idle_since_s = time.time()
             return
         batches = self._reading.sort(messages, self._more)
         if batches:
@@ -310,7 +308,7 @@ class Fetch(threading.Thread):
         self._reading.clear()
         self._ends.watch(())
         self._lag = {}
-        self._held_since_s = {}
+        self._unread_since_s = {}
         consumer.unassign()
 
 

@@ -84,6 +84,9 @@ class Stores:
 
     # Called in the reader's thread.
 
+    def on_caught_up(self, acks: list[Ack]) -> None:
+        """Wait for the partitions asked for: each brings what there is of it."""
+
     def on_followed(self, assignment: int, followed: Followed) -> None:
         """Pass on that a partition is followed."""
         self._in_loop(self._follow, assignment, followed)
