@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from streams.bench.peers import Place
 from streams.bench.produce import PacedProducer, preload
 from streams.bench.run import (
     START_TIMEOUT_S,
@@ -25,7 +26,7 @@ from streams.bench.run import (
     is_quiet,
     wait_for_answers,
 )
-from streams.bench.systems import Place, System
+from streams.bench.systems import System
 from streams.bench.watch import Seen, Watcher
 from streams.bench.workload import Allowed, Record, answered_ids, probes
 from streams.errors import CommandError

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from streams.bench.peers import Place
 from streams.bench.produce import preload
 from streams.bench.run import (
     STALL_TIMEOUT_S,
@@ -22,7 +23,7 @@ from streams.bench.run import (
     is_quiet,
     wait_for_answers,
 )
-from streams.bench.systems import Place, System
+from streams.bench.systems import System
 from streams.bench.watch import Watcher
 from streams.bench.workload import Allowed, Record, answered_ids
 from streams.errors import CommandError
