@@ -39,6 +39,10 @@ public final class Peer {
     private static final long COMMIT_EXACTLY_ONCE_MS = 25;
     private static final long COMMIT_AT_LEAST_ONCE_MS = 200;
     private static final long POLL_MS = 5;
+    // By default a partition whose buffer of 1000 is full is paused, and the fetch under way then waits
+    // half a second at the broker for partitions that have nothing, before it is asked for again.
+    private static final int BUFFERED_RECORDS = 10_000;
+    private static final int FETCH_WAIT_MS = 10;
     private static final String USERS = "users";
     private static final String ITEMS = "items";
 
@@ -63,6 +67,9 @@ public final class Peer {
                 StreamsConfig.NUM_STREAM_THREADS_CONFIG, Runtime.getRuntime().availableProcessors());
         settings.put(StreamsConfig.ROCKSDB_CONFIG_SETTER_CLASS_CONFIG, Bounded.class);
         settings.put(ConsumerConfig.AUTO_OFFSET_RESET_CONFIG, "earliest");
+        settings.put(ConsumerConfig.MAX_POLL_RECORDS_CONFIG, BUFFERED_RECORDS);
+        settings.put(ConsumerConfig.FETCH_MAX_WAIT_MS_CONFIG, FETCH_WAIT_MS);
+        settings.put(StreamsConfig.BUFFERED_RECORDS_PER_PARTITION_CONFIG, BUFFERED_RECORDS);
         KafkaStreams streams = new KafkaStreams(topology(prefix), settings);
         Runtime.getRuntime().addShutdownHook(new Thread(streams::close));
         streams.setUncaughtExceptionHandler(
