@@ -44,8 +44,8 @@ def _shared_options(command: Command) -> Command:
             "--peers",
             default="ours,faust",
             show_default=True,
-            help="Which systems to run: ours,bare,kstreams,kstreams-eos,quix,quix-eos,faust; all but "
-            "ours need the source tree.",
+            help="Which systems to run: ours,bare,kstreams,kstreams-eos,quix,quix-eos,faust; all "
+            "but ours need the source tree.",
         ),
     ):
         command = option(command)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +22,7 @@ from streams.errors import CheckFailed, CommandError, Unreachable, UsageProblem
 
 if TYPE_CHECKING:
     from streams.bench.latency import Latency, Load
+    from streams.bench.peers import Place
     from streams.bench.throughput import Throughput
     from streams.commands.bench_common import Say
 
@@ -161,7 +163,7 @@ def peers_command(
     from streams.bench import peers_report
 
     with progress() as say:
-        names = _available(peers, say)
+        names = available(peers, say)
         with running_kafka(bootstrap, options.partitions, kafka_warmup, say) as (address, folder):
             measuring = _Measuring(names, options, address, folder, say)
             if "throughput" in options.parts:
@@ -186,7 +188,7 @@ def peers_command(
     _check(measuring)
 
 
-def _available(asked: str, say: "Say") -> tuple[str, ...]:
+def available(asked: str, say: "Say") -> tuple[str, ...]:
     """Return the systems to run; of all, those that cannot be run are named with the remedy."""
     from streams.bench.systems import NAMES, check_available
 
@@ -223,7 +225,6 @@ class _Measuring:
     def throughput(self) -> None:
         from streams.bench.activity import from_activity
         from streams.bench.peers import PEERS
-        from streams.bench.run import fresh_place
         from streams.bench.throughput import measure
         from streams.bench.workload import expected
 
@@ -241,9 +242,7 @@ class _Measuring:
                 told = counted(self._say, repeat, options.repeats)
                 given = inputs[least if name in slow else options.records]
                 try:
-                    with fresh_place(
-                        self._address, options.partitions, self._folder, label
-                    ) as place:
+                    with self._fresh_place(name) as place:
                         run = measure(name, place, *given, told, options.warmup_share)
                 except CommandError as error:
                     self._failed(f"{label}: {error}")
@@ -266,16 +265,12 @@ class _Measuring:
 
     def _latency(self, name: str, load: "Load", allowed: Any, repeat: int) -> None:
         from streams.bench.latency import measure
-        from streams.bench.run import fresh_place
 
         what = "account-" if load.account_items else ""
         label = f"{name}-{what}{load.rate:g}-{repeat + 1}"
-        told, partitions = (
-            counted(self._say, repeat, self._options.repeats),
-            self._options.partitions,
-        )
+        told = counted(self._say, repeat, self._options.repeats)
         try:
-            with fresh_place(self._address, partitions, self._folder, label) as place:
+            with self._fresh_place(name) as place:
                 run = measure(name, place, load, allowed, told)
         except CommandError as error:
             self._failed(f"{label}: {error}")
@@ -286,6 +281,12 @@ class _Measuring:
         if load.account_items:
             shown += ", account purged in " + ("-" if purged_s is None else f"{purged_s:,.2f} s")
         self._say("", shown + ("" if run.kept_up else ", did not keep up"))
+
+    def _fresh_place(self, name: str) -> AbstractContextManager["Place"]:
+        """Make topics; their prefix is short, as Quix puts five of it into one topic's name."""
+        from streams.bench.run import fresh_place
+
+        return fresh_place(self._address, self._options.partitions, self._folder, name)
 
     def _failed(self, message: str) -> None:
         self.failures.append(message)
