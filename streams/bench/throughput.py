@@ -101,7 +101,7 @@ def measure(
         seen, ended_ns = watcher.finish(), watcher.last_ns
         offsets.close()
     ended = next((usage for at_ns, usage in usages if at_ns >= ended_ns), usages[-1][1])
-    measured = len(records) - before.done
+    measured = max(len(records) - before.done, 0)
     measured_s, cpu_s = (ended_ns - begun_ns) / 1e9, ended.cpu_s - begun.cpu_s
     return Throughput(
         system=name,
