@@ -22,9 +22,10 @@ import msgspec
 from confluent_kafka import Producer
 
 from streams.bench.latency import spread
+from streams.bench.peers import Place
 from streams.bench.produce import preload
 from streams.bench.run import fresh_place, wait_for_answers
-from streams.bench.systems import Place, System
+from streams.bench.systems import System
 from streams.bench.watch import Watcher
 from streams.bench.workload import Record, answered_ids, make
 from streams.kafka.local import LocalKafka
