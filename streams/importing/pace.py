@@ -1,0 +1,99 @@
+"""
+How fast an import may go beside live traffic.
+
+**The rule.**  What the workers have not done with yet is kept young: the rate rises while they take
+what comes at once, and falls when records wait longer than TARGET_S.  So an import takes what is
+left over, whatever that is on this machine and at this hour, and nobody has to guess a number.
+
+Why not otherwise: a topic of its own would be read by the same workers and committed in the same
+transactions, so that only its priority would be new, at the price of a second place where
+objections are; a broker's quota is a constant, in bytes, that knows nothing of how busy workers
+are.  No Kafka here.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+Place = tuple[str, int]  # a topic, and the number of a partition
+
+TARGET_S: Final = 0.25  # of waiting, at most
+PAUSE_S: Final = 1.5  # of waiting: the import stops until it is less than TARGET_S
+BEGIN_ROWS_PER_S: Final = 500.0
+FLOOR_ROWS_PER_S: Final = 50.0
+RISE: Final = 1.03  # with every look
+FALL: Final = 0.75
+FALL_AGAIN_S: Final = 0.5  # what has fallen needs a while to show
+BURST_S: Final = 0.05  # as much as may go at once
+SLACK_RECORDS: Final = 2  # a transaction's marker behind the last record is committed by nobody
+
+
+class Waiting:
+    """
+    Knows how long records wait, from looks at ends and at what is committed.
+    """
+
+    def __init__(self) -> None:
+        self._looks: list[tuple[float, Mapping[Place, int]]] = []
+
+    def looked(self, at_s: float, ends: Mapping[Place, int]) -> None:
+        """Know where the topics ended at *at_s*."""
+        self._looks.append((at_s, ends))
+
+    def waits_s(self, now_s: float, committed: Mapping[Place, int]) -> float:
+        """Return how long the oldest record that is not *committed* has waited, at least."""
+        passed = 0
+        for at, (_, ends) in enumerate(self._looks, 1):
+            if any(committed.get(place, 0) < end - SLACK_RECORDS for place, end in ends.items()):
+                break
+            passed = at
+        del self._looks[:passed]
+        return now_s - self._looks[0][0] if self._looks else 0.0
+
+
+class Pace:
+    """
+    How many rows may go now.
+
+    fixed: rows per second that somebody has asked for; None: as the workers allow.
+    """
+
+    def __init__(self, now_s: float, fixed: float | None = None) -> None:
+        self.rate = fixed or BEGIN_ROWS_PER_S
+        self._fixed = fixed is not None
+        self._budget = 0.0
+        self._at_s = now_s
+        self._fell_s = now_s
+        self._held_back = False
+        self.paused = False
+        self.free = False  # nobody is there to be disturbed
+
+    def looked(self, now_s: float, waits_s: float) -> None:
+        """Know how long records wait."""
+        if self._fixed:
+            return
+        if waits_s > PAUSE_S:
+            self.paused = True
+        elif waits_s < TARGET_S:
+            self.paused = False
+        if waits_s < TARGET_S:
+            # Where rows come slower than they might go, nothing is known of a higher rate.
+            self.rate *= RISE if self._held_back else 1.0
+            self._held_back = False
+        elif now_s - self._fell_s > FALL_AGAIN_S:
+            self._fell_s = now_s
+            self.rate = max(FLOOR_ROWS_PER_S, self.rate * FALL)
+
+    def allow(self, now_s: float, wanted: int) -> int:
+        """Return how many of *wanted* rows may go now."""
+        if self.free and not self._fixed:
+            return wanted
+        if self.paused:
+            self._at_s = now_s
+            return 0
+        earned = (now_s - self._at_s) * self.rate
+        self._at_s = now_s
+        self._budget = min(self._budget + earned, max(self.rate * BURST_S, 1.0))
+        allowed = min(int(self._budget), wanted)
+        self._budget -= allowed
+        self._held_back |= allowed < wanted
+        return allowed
