@@ -27,6 +27,14 @@ from streams.settings import Settings
 ANSWER_S: Final = 5.0
 LOOK_EVERY_S: Final = 0.1
 MEMBERS_EVERY_S: Final = 2.0
+PATIENCE_S: Final = 15.0  # with a Kafka that answers, but not yet for its groups
+_PASSING: Final = frozenset(
+    {
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+    }
+)
 
 
 class Cluster:
@@ -120,15 +128,23 @@ class Cluster:
             raise
 
     def _ask(self, question: Callable[[], Any]) -> Any:
-        try:
-            return question()
-        except KafkaException as error:
-            self._client.poll(0)  # Its callbacks run here: time-outs do not say why.
-            why = getattr(self._client, "last_error", "") or error.args[0].str()
-            raise Unreachable(
-                f"Kafka at {self._settings.bootstrap} did not answer: {why}. Remedy: see that it "
-                "is up, or name another with --bootstrap or OBJECTIONS_BOOTSTRAP."
-            ) from error
+        deadline_s = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return question()
+            except KafkaException as error:
+                reason = error.args[0]
+                if reason.code() not in _PASSING or time.monotonic() > deadline_s:
+                    raise self._unreachable(reason) from error
+            time.sleep(LOOK_EVERY_S)
+
+    def _unreachable(self, reason: KafkaError) -> Unreachable:
+        self._client.poll(0)  # Its callbacks run here: time-outs do not say why.
+        why = getattr(self._client, "last_error", "") or reason.str() or reason.name()
+        return Unreachable(
+            f"Kafka at {self._settings.bootstrap} did not answer: {why}. Remedy: see that it "
+            "is up, or name another with --bootstrap or OBJECTIONS_BOOTSTRAP."
+        )
 
 
 class Observer:

@@ -63,9 +63,11 @@ def _doubtful(records: Records) -> Iterator[int]:
     for at, named in enumerate(records.products):
         if named is None or at in records.bad:
             continue
-        if not isinstance(named, list) or not all(
-            isinstance(each, str) and each in known for each in named
-        ):
+        try:
+            is_known = type(named) is list and known.issuperset(named)
+        except TypeError:  # something in it is no text
+            is_known = False
+        if not is_known:
             yield at
 
 

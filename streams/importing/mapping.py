@@ -192,9 +192,8 @@ class Mapper:
         if kind == "time" and self._rules.utc_offset:
             return [self._with_offset(each) for each in found]
         if self._cells and kind in {"list", "whole"}:
-            return [
-                self._from_cell(each, kind) if isinstance(each, str) else each for each in found
-            ]
+            understood = {each: self._from_cell(each, kind) for each in _texts(found)}
+            return [understood[each] if isinstance(each, str) else each for each in found]
         return list(found)
 
     def _from_cell(self, text: str, kind: Kind) -> Any:
@@ -226,6 +225,11 @@ class Mapper:
                 if any(part is not None for part in parts):
                     ids[at] = made_id(users[at], parts)
         fields[name] = ids
+
+
+def _texts(found: Sequence[Any]) -> set[str]:
+    """Return the texts among *found*, once each: they are few where they stand for lists."""
+    return {each for each in found if isinstance(each, str)}
 
 
 def made_id(user_id: Any, parts: Sequence[Any]) -> str | None:

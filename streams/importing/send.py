@@ -57,9 +57,9 @@ class Sender:
                     "queue.buffering.max.messages": 200_000,
                     "message.timeout.ms": DELIVERY_TIMEOUT_MS,
                     "delivery.report.only.error": True,
-                    "on_delivery": self._delivered,
                 }
-            ),
+            )
+            | {"on_delivery": self._delivered},
             logger=CLIENT_LOGGER,
         )
 
