@@ -274,7 +274,10 @@ class Import:
                         if sender.passed(handed):
                             self._acknowledged(place, sender)
                     note = "" if observer is None else _note(pace)
-                    reading.show(Progress(self._source.shown, handed, begun, table.done(), note))
+                    done = table.done()
+                    if done is not None:  # of the chunk that was read, some may still be to go
+                        done *= handed / max(reading.rows + rows, 1)
+                    reading.show(Progress(self._source.shown, handed, begun, done, note))
                 reading.rows += rows
             with shield():
                 sender.finish(handed)
