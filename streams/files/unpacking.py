@@ -39,7 +39,7 @@ def standard_input() -> io.BufferedReader:
     try:
         handle = sys.stdin.fileno()
     except (OSError, ValueError):  # It was replaced, as tests do.
-        return cast("io.BufferedReader", sys.stdin.buffer)
+        return io.BufferedReader(cast("Any", sys.stdin.buffer), BUFFER_BYTES)
     return io.BufferedReader(_Awaited(handle), BUFFER_BYTES)
 
 
