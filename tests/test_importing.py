@@ -22,7 +22,15 @@ from streams.importing import place as places
 from streams.importing.fields import TOPICS, guess_topic, kinds, required
 from streams.importing.judging import judge
 from streams.importing.mapping import Mapper, Rules
-from streams.importing.pace import FLOOR_ROWS_PER_S, PAUSE_S, TARGET_S, Pace, Waiting
+from streams.importing.pace import (
+    FLOOR_ROWS_PER_S,
+    LEARN_S,
+    PAUSE_S,
+    TARGET_MAX_S,
+    TARGET_MIN_S,
+    Pace,
+    Waiting,
+)
 from streams.importing.run import Progress
 from streams.importing.tables import input_of, opened
 
@@ -396,10 +404,10 @@ def test_the_pace_follows_the_workers() -> None:
     """
     It rises while records do not wait, falls when they do, stops when they wait long.
     """
-    pace = Pace(0.0)
+    pace = Pace(-LEARN_S)
     first = pace.rate
     now_s = 0.0
-    for _ in range(100):
+    for _ in range(200):
         now_s += 0.1
         assert pace.allow(now_s, 10_000) > 0
         pace.looked(now_s, 0.0)
@@ -407,7 +415,7 @@ def test_the_pace_follows_the_workers() -> None:
     for _ in range(200):
         now_s += 0.1
         pace.allow(now_s, 10_000)
-        pace.looked(now_s, TARGET_S * 1.1)
+        pace.looked(now_s, TARGET_MAX_S * 1.1)
     low = pace.rate
     pace.looked(now_s, PAUSE_S * 1.1)
     stopped = pace.allow(now_s + 9, 10_000)
@@ -419,11 +427,25 @@ def test_the_pace_follows_the_workers() -> None:
     assert pace.allow(now_s + 10, 10_000) > 0
 
 
+@pytest.mark.parametrize("calm_s,target_s", [(0.0, TARGET_MIN_S), (0.1, 0.13), (5.0, TARGET_MAX_S)])
+def test_the_pace_learns_first_how_long_records_wait_anyway(calm_s: float, target_s: float) -> None:
+    """
+    Nothing is sent meanwhile, and a little more waiting than that is borne afterwards.
+    """
+    pace = Pace(0.0)
+    pace.looked(LEARN_S / 2, calm_s)
+    pace.looked(LEARN_S * 0.9, calm_s / 2)
+
+    assert 0 == pace.allow(LEARN_S * 0.9, 10_000)
+    assert pytest.approx(target_s) == pace.target_s
+    assert pace.allow(LEARN_S * 1.1, 10_000) > 0
+
+
 def test_the_pace_knows_nothing_of_rates_that_were_not_tried() -> None:
     """
     Rows that come slower than they may go say nothing about how fast they may.
     """
-    pace = Pace(0.0)
+    pace = Pace(-LEARN_S)
     for look in range(1, 1_000):
         pace.allow(look / 10, 1)
         pace.looked(look / 10, 0.0)

@@ -25,7 +25,7 @@ from streams.kafka import admin
 from streams.settings import Settings
 
 ANSWER_S: Final = 5.0
-LOOK_EVERY_S: Final = 0.1
+LOOK_EVERY_S: Final = 0.05
 MEMBERS_EVERY_S: Final = 2.0
 PATIENCE_S: Final = 15.0  # with a Kafka that answers, but not yet for its groups
 _PASSING: Final = frozenset(

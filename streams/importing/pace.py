@@ -2,8 +2,9 @@
 How fast an import may go beside live traffic.
 
 **The rule.**  What the workers have not done with yet is kept young: the rate rises while they take
-what comes at once, and falls when records wait longer than TARGET_S.  So an import takes what is
-left over, whatever that is on this machine and at this hour, and nobody has to guess a number.
+what comes at once, and falls when records wait longer than they do without an import, which is
+observed for LEARN_S before it begins, and a little.  So an import takes what is left over, whatever
+that is on this machine and at this hour, and nobody has to guess a number.
 
 Why not otherwise: a topic of its own would be read by the same workers and committed in the same
 transactions, so that only its priority would be new, at the price of a second place where
@@ -16,11 +17,14 @@ from typing import Final
 
 Place = tuple[str, int]  # a topic, and the number of a partition
 
-TARGET_S: Final = 0.25  # of waiting, at most
-PAUSE_S: Final = 1.5  # of waiting: the import stops until it is less than TARGET_S
+LEARN_S: Final = 2.0
+CALM_FACTOR: Final = 1.3  # of the longest wait without an import, that is what is borne with one,
+TARGET_MIN_S: Final = 0.06  # within what a look every 0.05 s can tell
+TARGET_MAX_S: Final = 0.25  # and what a person who objects may notice
+PAUSE_S: Final = 1.5  # of waiting: the import stops until it is less than the target
 BEGIN_ROWS_PER_S: Final = 500.0
 FLOOR_ROWS_PER_S: Final = 50.0
-RISE: Final = 1.03  # with every look
+RISE: Final = 1.015  # with every look, 20 a second: doubled in 2.3 s
 FALL: Final = 0.75
 FALL_AGAIN_S: Final = 0.5  # what has fallen needs a while to show
 BURST_S: Final = 0.05  # as much as may go at once
@@ -64,6 +68,9 @@ class Pace:
         self._at_s = now_s
         self._fell_s = now_s
         self._held_back = False
+        self._learns_until_s = now_s + LEARN_S
+        self._calm_s = 0.0  # the longest wait so far, while learning
+        self.target_s = TARGET_MAX_S
         self.paused = False
         self.free = False  # nobody is there to be disturbed
 
@@ -71,11 +78,15 @@ class Pace:
         """Know how long records wait."""
         if self._fixed:
             return
+        if now_s < self._learns_until_s:
+            self._calm_s = max(self._calm_s, waits_s)
+            self.target_s = min(max(CALM_FACTOR * self._calm_s, TARGET_MIN_S), TARGET_MAX_S)
+            return
         if waits_s > PAUSE_S:
             self.paused = True
-        elif waits_s < TARGET_S:
+        elif waits_s < self.target_s:
             self.paused = False
-        if waits_s < TARGET_S:
+        if waits_s < self.target_s:
             # Where rows come slower than they might go, nothing is known of a higher rate.
             self.rate *= RISE if self._held_back else 1.0
             self._held_back = False
@@ -87,7 +98,7 @@ class Pace:
         """Return how many of *wanted* rows may go now."""
         if self.free and not self._fixed:
             return wanted
-        if self.paused:
+        if self.paused or (now_s < self._learns_until_s and not self._fixed):
             self._at_s = now_s
             return 0
         earned = (now_s - self._at_s) * self.rate

@@ -22,7 +22,7 @@ class Rejects:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        self._partial = path.with_name(f".{path.name}.partial")
         self._file: BinaryIO | None = None
         self.rows = 0
 

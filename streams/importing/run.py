@@ -165,6 +165,7 @@ class Import:
         self._interrupts = interrupts
         self._reading = Reading(source, show, rejects)
         self._sent = 0
+        self.acknowledged = 0  # rows, so far
         self._began_s = 0.0
 
     def run(self) -> Done:
@@ -181,7 +182,7 @@ class Import:
         rules = self._reading.rules(table, self._rules_for)
         cluster = Cluster(self._settings)
         place = self._place(cluster, rules)
-        went_on_after = place.rows
+        went_on_after = self.acknowledged = place.rows
         if place.finished:
             self._read_all(table, rules)
             return self._done(place, went_on_after)
@@ -294,7 +295,7 @@ class Import:
 
     def _acknowledged(self, place: Place, sender: Sender) -> None:
         if place.rows != sender.acknowledged:
-            place.rows = sender.acknowledged
+            place.rows = self.acknowledged = sender.acknowledged
             self._keep(place)
 
     def _send(self, sender: Sender, chunk: Chunk, records: Records, at: int, rows: int) -> None:
