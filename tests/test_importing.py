@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import signal
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -17,9 +18,11 @@ import topics
 from streams.commands import main
 from streams.commands.import_progress import Rate, line
 from streams.core.decode import decode_objection
-from streams.errors import UsageProblem
+from streams.errors import Unreachable, UsageProblem
 from streams.importing import place as places
+from streams.importing import send
 from streams.importing.fields import TOPICS, guess_topic, kinds, required
+from streams.importing.interrupts import Interrupts
 from streams.importing.judging import judge
 from streams.importing.mapping import Mapper, Rules
 from streams.importing.pace import (
@@ -33,6 +36,7 @@ from streams.importing.pace import (
 )
 from streams.importing.run import Progress
 from streams.importing.tables import input_of, opened
+from streams.settings import Settings
 
 NOW_MS = int(datetime(2026, 6, 1, tzinfo=UTC).timestamp() * 1000)
 OBJECTION = {"user_id": "u1", "objection_id": "o1", "action": "filed"}
@@ -531,3 +535,58 @@ def test_progress_tells_rate_and_time_left() -> None:
     assert "standard input 5 rows, slow" == line(
         Progress("standard input", 5, 0, None, "slow"), None, None
     )
+
+
+def test_rows_are_acknowledged_only_when_kafka_has_said_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    Without an answer no row counts, and it is said that Kafka does not take them.
+    """
+    monkeypatch.setattr(send, "DELIVERY_TIMEOUT_MS", 1_000)
+    sender = send.Sender(Settings(bootstrap="127.0.0.1:1"), "objections", quick=True, rows=7)
+
+    assert {} == sender.send([b"u1", None], [b"{}", None])
+    assert not sender.passed(8)
+    assert sender.passed(7 + send.SEGMENT_ROWS)
+    assert 7 == sender.acknowledged
+    with pytest.raises(Unreachable, match="All rows up to 7 are acknowledged"):
+        sender.passed(7 + 2 * send.SEGMENT_ROWS)
+    assert 7 == sender.acknowledged
+    sender.abandon()
+
+
+def test_an_interrupt_waits_until_a_slice_is_counted() -> None:
+    """
+    Within a shield Ctrl-C is heard at its end; a second one at once, as one outside of it.
+    """
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        interrupts = Interrupts()
+        interrupts.install()
+        done: list[str] = []
+
+        def shielded(*signals: signal.Signals) -> None:
+            with interrupts.shield():
+                for number in signals:
+                    signal.raise_signal(number)
+                    done.append(number.name)
+
+        with pytest.raises(KeyboardInterrupt):
+            shielded(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            shielded(signal.SIGINT, signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    assert ["SIGTERM", "SIGINT"] == done
+
+
+def test_the_help_says_how_many_rows_may_be_sent_twice() -> None:
+    """
+    The bound that the code keeps is the one that is promised.
+    """
+    assert f"at most {send.ROWS_TWICE_MAX:,}" in " ".join(run("--help").stdout.split())
