@@ -231,6 +231,32 @@ def test_rows_are_judged_as_a_worker_judges_records(topic: str, tmp_path: Path) 
         assert [] == good
 
 
+def test_json_lines_that_are_none_hurt_only_themselves(tmp_path: Path) -> None:
+    """
+    Also where the bytes that are no UTF-8 are in a field that is not sent; blank lines are no rows.
+    """
+    good_line = json.dumps(OBJECTION).encode()
+    path = write(
+        tmp_path / "objections.jsonl",
+        b"\n".join([good_line, b"", good_line[:-1] + b', "x": "\xff"}', b"[]", b"{", good_line]),
+    )
+
+    good, bad = read(path, Rules(topic="objections"))
+
+    assert [1, 6] == [number for number, _ in good]
+    assert [(3, "value_not_json"), (4, "value_not_object"), (5, "value_not_json")] == bad
+
+
+def test_bytes_that_are_no_utf8_are_found_in_fields_nobody_reads(tmp_path: Path) -> None:
+    """
+    The decoder skips such a field without a look at it.
+    """
+    line_ = json.dumps(OBJECTION).encode()[:-1] + b', "x": "\xff"}\n'
+    path = write(tmp_path / "objections.jsonl", line_)
+
+    assert ([], [(1, "value_not_json")]) == read(path, Rules(topic="objections"))
+
+
 def test_ids_are_made_the_same_each_time(tmp_path: Path) -> None:
     """
     A row without an id gets one of its user and the columns named, so a withdrawal finds its
