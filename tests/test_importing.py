@@ -314,6 +314,7 @@ def test_a_doubtful_topic_is_asked_for(name: str, columns: list[str]) -> None:
     "header,options,said",
     [
         ("UserID,objection_id,action", [], "no column 'user_id', which objections needs"),
+        ("user_id;objection_id;action", [], "--delimiter, if this is a CSV with another"),
         ("user_id,action", [], "--id-from COLUMN,COLUMN, which makes stable ids"),
         ("user_id,objection_id", [], "--set action=VALUE for all rows"),
         ("user_id,objection_id,action", ["--map", "user_id=UserID"], "no column 'UserID', which"),

@@ -94,6 +94,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
                 remedy = f"--map {field}=COLUMN, or --id-from COLUMN,COLUMN, which makes stable ids"
             elif field.endswith("_id"):
                 remedy = f"--map {field}=COLUMN"
+            if len(there) == 1:
+                remedy = "--delimiter, if this is a CSV with another separator"
             return (
                 f"{name}: no column {field!r}, which {self.topic} needs; there are "
                 f"{listed(sorted(there))}. Remedy: {remedy}."
