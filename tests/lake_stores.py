@@ -3,8 +3,9 @@
 import contextlib
 import functools
 import shutil
+import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ import lancedb
 import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from pyiceberg.catalog import load_catalog
+from pyiceberg.table import Table
 
 from streams.sinks.delta import DeltaSink
 from streams.sinks.iceberg import IcebergSink
+from streams.sinks.lake_columns import ITEM_SCHEMA
 from streams.sinks.lance import LanceSink
 from streams.sinks.parquet import ParquetSink
 from streams.testing.sinks import Factory
@@ -35,6 +38,13 @@ class FolderStore:
 
     def table(self) -> pa.Table:
         """Return the whole table `items`, without any filter."""
+        raise NotImplementedError
+
+    def plant(self, row: Mapping[str, Any]) -> None:
+        self.append(pa.Table.from_pylist([{**row, "epoch": 50}], ITEM_SCHEMA))
+
+    def append(self, rows: pa.Table) -> None:
+        """Add *rows* to the table `items` as anybody might."""
         raise NotImplementedError
 
     def usable(self) -> dict[str, dict[str, Any]]:
@@ -68,6 +78,9 @@ class DeltaStore(FolderStore):
     def table(self) -> pa.Table:
         return DeltaTable(self.folder / "items").to_pyarrow_table()
 
+    def append(self, rows: pa.Table) -> None:
+        write_deltalake(self.folder / "items", rows, mode="append")
+
 
 class IcebergStore(FolderStore):
     @property
@@ -79,8 +92,14 @@ class IcebergStore(FolderStore):
         return functools.partial(IcebergSink, self.catalog_uri, str(self.folder))
 
     def table(self) -> pa.Table:
+        return self._items().scan().to_arrow()
+
+    def append(self, rows: pa.Table) -> None:
+        self._items().append(rows)
+
+    def _items(self) -> Table:
         catalog = load_catalog("objections", type="sql", uri=self.catalog_uri)
-        return catalog.load_table("training.items").scan().to_arrow()
+        return catalog.load_table("training.items")
 
 
 class LanceStore(FolderStore):
@@ -91,6 +110,9 @@ class LanceStore(FolderStore):
     def table(self) -> pa.Table:
         return lancedb.connect(self.folder).open_table("items").to_arrow()
 
+    def append(self, rows: pa.Table) -> None:
+        lancedb.connect(self.folder).open_table("items").add(rows)
+
 
 class ParquetStore(FolderStore):
     @property
@@ -100,6 +122,12 @@ class ParquetStore(FolderStore):
     def table(self) -> pa.Table:
         found = pa.dataset.dataset(self.folder / "items", format="parquet", partitioning="hive")
         return found.to_table() if found.files else pa.table({"content_id": []})
+
+    def append(self, rows: pa.Table) -> None:
+        number = rows.column("partition")[0].as_py()
+        folder = self.folder / "items" / f"partition={number}"
+        folder.mkdir(parents=True, exist_ok=True)
+        pq.write_table(rows.drop_columns(["partition"]), folder / f"mine-{uuid.uuid4()}.parquet")
 
 
 def _avro_blocks(content: bytes) -> Iterator[bytes]:

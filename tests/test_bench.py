@@ -97,6 +97,20 @@ def test_latency_of_both(kafka: LocalKafka, tmp_path: Path) -> None:
     assert [] == left_behind(kafka, tmp_path)
 
 
+def test_a_store(kafka: LocalKafka, tmp_path: Path) -> None:
+    """
+    Objections are followed into a data store, and so is an account of many items.
+    """
+    options = ("--rate=50", "--seconds=1", "--items=3", "--account-items=200", "--partitions=2")
+    sink = f"--sink=lite=sqlite:{tmp_path / 'lite.db'}"
+    (run,) = bench(kafka, tmp_path, "stores", sink, *options)["runs"]
+
+    assert (run["store"], run["objections"], run["account_items"]) == ("lite", 50, 200)
+    assert 0 < run["published"]["p50_ms"] <= run["hidden"]["p50_ms"] <= run["hidden"]["worst_ms"]
+    assert 0 < run["account_published_s"] <= run["account_hidden_s"]
+    assert [] == left_behind(kafka, tmp_path)
+
+
 def test_interrupt_leaves_nothing(kafka: LocalKafka, tmp_path: Path) -> None:
     """
     Ctrl-C in the middle of a run ends every process, and deletes files and topics.

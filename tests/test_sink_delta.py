@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from streams.testing.audits import AuditTests
 from streams.testing.sinks import SinkTests
 from tests.lake_stores import DeltaStore
 
 
-class TestDelta(SinkTests):
+class TestDelta(SinkTests, AuditTests):
     examples = 4
     steps = 8
 

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from streams.testing.audits import AuditTests
 from streams.testing.sinks import SinkTests
 from tests.lake_stores import IcebergStore
 
 
-class TestIceberg(SinkTests):
+class TestIceberg(SinkTests, AuditTests):
     examples = 4
     steps = 8
 

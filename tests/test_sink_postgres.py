@@ -2,7 +2,7 @@
 
 import functools
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import psycopg
@@ -11,6 +11,7 @@ from psycopg.rows import dict_row
 
 from streams.errors import Busy, Unreachable, UsageProblem
 from streams.sinks.postgres import PostgresSink
+from streams.testing.audits import AuditTests
 from streams.testing.output_log import Log, batch
 from streams.testing.sinks import Factory, SinkTests
 from tests.servers import PostgresServer, postgres_server
@@ -39,6 +40,16 @@ class PostgresStore:
             except FileNotFoundError:  # a segment that has just gone
                 continue
 
+    def plant(self, row: Mapping[str, Any]) -> None:
+        columns = {name: value for name, value in row.items() if name != "partition"}
+        names, marks = ", ".join(columns), ", ".join(["%s"] * len(columns))
+        sets = ", ".join(f"{name} = excluded.{name}" for name in columns)
+        self.do(
+            f"INSERT INTO objections.items ({names}) VALUES ({marks}) "  # noqa: S608
+            f"ON CONFLICT (content_id) DO UPDATE SET {sets}",
+            *columns.values(),
+        )
+
     def empty(self) -> None:
         self.do("DROP SCHEMA IF EXISTS objections CASCADE")
 
@@ -62,7 +73,7 @@ def store(server: PostgresServer) -> PostgresStore:
     return found
 
 
-class TestPostgres(SinkTests):
+class TestPostgres(SinkTests, AuditTests):
     examples = 2  # each begins with new tables, and an erasure writes them anew
     steps = 10
 

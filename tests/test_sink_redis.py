@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import redis
 
 from streams.errors import Unreachable, UsageProblem
 from streams.sinks.redis import RedisSink
+from streams.testing.audits import AuditTests
 from streams.testing.output_log import Log, batch
 from streams.testing.sinks import Factory, SinkTests
 from tests.servers import RedisServer, redis_server
@@ -42,6 +43,10 @@ class RedisStore:
             if path.is_file():
                 yield path.read_bytes()
 
+    def plant(self, row: Mapping[str, Any]) -> None:
+        name = f"objections:items:{row['product']}/{row['user_id']}"
+        self.client.hset(name, row["content_id"], json.dumps(row))
+
     def empty(self) -> None:
         self.client.flushall()
 
@@ -54,7 +59,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
         yield found
 
 
-class TestRedis(SinkTests):
+class TestRedis(SinkTests, AuditTests):
     examples = 8  # each erasure writes the server's log anew
 
     @pytest.fixture

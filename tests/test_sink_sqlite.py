@@ -2,13 +2,14 @@
 
 import functools
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from streams.sinks.sqlite import SqliteSink
+from streams.testing.audits import AuditTests
 from streams.testing.sinks import Factory, SinkTests
 
 
@@ -35,12 +36,22 @@ class SqliteStore:
         for path in self.path.parent.glob(f"{self.path.name}*"):
             yield path.read_bytes()
 
+    def plant(self, row: Mapping[str, Any]) -> None:
+        columns = {**row, "epoch": 50, "allowed": 1, "generation": 0}
+        names, marks = ", ".join(columns), ", ".join("?" * len(columns))
+        with sqlite3.connect(self.path) as connection:
+            connection.execute(
+                f"INSERT OR REPLACE INTO items ({names}) VALUES ({marks})",  # noqa: S608
+                list(columns.values()),
+            )
+        connection.close()
+
     def empty(self) -> None:
         for path in self.path.parent.glob(f"{self.path.name}*"):
             path.unlink()
 
 
-class TestSqlite(SinkTests):
+class TestSqlite(SinkTests, AuditTests):
     @pytest.fixture
     def store(self, tmp_path: Path) -> SqliteStore:
         return SqliteStore(tmp_path / "store.sqlite")

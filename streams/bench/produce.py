@@ -24,13 +24,13 @@ def preload(
     bootstrap: str, prefix: str, records: Sequence[Record], say: Callable[[int], None]
 ) -> None:
     """Write *records* and return when Kafka has them; *say* is told how many are on their way."""
-    producer = _producer(bootstrap, linger_ms=20)
+    producer = connect(bootstrap, linger_ms=20)
     for number, record in enumerate(records):
-        _produce(producer, prefix, record)
+        put(producer, prefix, record)
         if number % _POLL_EVERY_RECORDS == 0:
             producer.poll(0)
             say(number)
-    _flush(producer)
+    flush(producer)
     say(len(records))
 
 
@@ -64,7 +64,7 @@ def _offer(
     parent: Parent,
 ) -> None:
     workload = make(records, seed)
-    producer = _producer(bootstrap, linger_ms=0)
+    producer = connect(bootstrap, linger_ms=0)
     producer.list_topics(f"{prefix}content", FLUSH_TIMEOUT_S)
     parent.tell("ready")
     parent.wait()
@@ -76,17 +76,18 @@ def _offer(
             producer.poll(0)
             time.sleep(min(left_s, NAP_S))
         sent_ns.append(time.time_ns())
-        _produce(producer, prefix, record)
+        put(producer, prefix, record)
         sent.value = number + 1
         if number % _POLL_EVERY_RECORDS == 0:
             producer.poll(0)
             if parent.gone:
                 return
-    _flush(producer)
+    flush(producer)
     parent.tell(sent_ns)
 
 
-def _producer(bootstrap: str, linger_ms: int) -> Producer:
+def connect(bootstrap: str, linger_ms: int) -> Producer:
+    """Return a producer as the contract has it; `flush` raises what a delivery has failed with."""
     return Producer(
         {
             "bootstrap.servers": bootstrap,
@@ -100,12 +101,16 @@ def _producer(bootstrap: str, linger_ms: int) -> Producer:
     )
 
 
+_failed: Final[list[KafkaError]] = []
+
+
 def _on_delivery(error: KafkaError | None, _message: object) -> None:
     if error is not None:
-        raise KafkaException(error)
+        _failed.append(error)  # raised here, confluent-kafka 2.16 would lose it
 
 
-def _produce(producer: Producer, prefix: str, record: Record) -> None:
+def put(producer: Producer, prefix: str, record: Record) -> None:
+    """Hand *record* to *producer*, waiting while its queue is full."""
     while True:
         try:
             producer.produce(f"{prefix}{record.topic}", record.value, record.key)
@@ -115,8 +120,14 @@ def _produce(producer: Producer, prefix: str, record: Record) -> None:
             return
 
 
-def _flush(producer: Producer) -> None:
-    left = producer.flush(FLUSH_TIMEOUT_S)
+def flush(producer: Producer) -> None:
+    """Return when Kafka has all records; raises CommandError when that takes long."""
+    try:
+        left = producer.flush(FLUSH_TIMEOUT_S)
+    except SystemError as lost:  # what became of a Ctrl-C that came in a callback
+        raise KeyboardInterrupt from lost
+    if _failed:
+        raise KafkaException(_failed[0])
     if left:
         message = f"{left} input records could not be delivered within {FLUSH_TIMEOUT_S:.0f} s"
         raise CommandError(message)

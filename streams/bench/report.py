@@ -11,7 +11,8 @@ from importlib.metadata import version
 from statistics import median
 from typing import Any, Final, NamedTuple
 
-from streams.bench.latency import Latency
+from streams.bench.latency import Latency, Spread
+from streams.bench.stores import StoreRun
 from streams.bench.throughput import Throughput
 
 OURS: Final = "ours"
@@ -29,6 +30,12 @@ latency: from just before a record is handed to the producer to the receipt of i
 answers: of content records.  objections: of those that changed a decision, to that decision.
 kept up: all were answered, and those at the end waited no longer than those at the beginning;
   if not, latency only says how far the system fell behind."""
+
+STORES_MEANS: Final = """\
+latency: from the broker's time stamp of the objection, by the service's receipts.
+published: the transaction with the last tombstone it caused is committed.
+hidden: the store has acknowledged that it has applied all of them.
+the account: the one with many items, which objects last."""
 
 
 class Middle(NamedTuple):
@@ -144,13 +151,13 @@ def latency_table(runs: Sequence[Latency]) -> list[str]:
     return [*lines, "", *LATENCY_MEANS.splitlines()]
 
 
-def as_json(
-    what: str,
-    options: dict[str, Any],
-    runs: Sequence[Throughput] | Sequence[Latency],
-) -> dict[str, Any]:
-    """Return the whole measurement as plain data for `msgspec.json.encode`."""
-    content: dict[str, Any] = {
+def stores_as_json(options: dict[str, Any], runs: Sequence[StoreRun]) -> dict[str, Any]:
+    """Return the whole measurement of data stores as plain data for `msgspec.json.encode`."""
+    return {**_about("stores", options), "runs": list(runs)}
+
+
+def _about(what: str, options: dict[str, Any]) -> dict[str, Any]:
+    return {
         "measurement": what,
         "options": options,
         "machine": {
@@ -159,6 +166,17 @@ def as_json(
             "python": platform.python_version(),
             "packages": {name: version(name) for name in PACKAGES},
         },
+    }
+
+
+def as_json(
+    what: str,
+    options: dict[str, Any],
+    runs: Sequence[Throughput] | Sequence[Latency],
+) -> dict[str, Any]:
+    """Return the whole measurement as plain data for `msgspec.json.encode`."""
+    content = {
+        **_about(what, options),
         "ok": not any(run.differences for run in runs),
         "runs": list(runs),
     }
@@ -184,6 +202,23 @@ def _plain(summary: dict[str, Figures]) -> dict[str, dict[str, dict[str, float] 
 
 def _names(runs: Sequence[Throughput] | Sequence[Latency]) -> list[str]:
     return list(dict.fromkeys(run.system for run in runs))
+
+
+def stores_table(runs: Sequence[StoreRun]) -> list[str]:
+    """Return the lines to print."""
+    lines = []
+    for run in runs:
+        lines += [
+            f"{run.store:<24}{'p50 ms':>12}{'p99 ms':>12}{'worst ms':>12}{'the account s':>15}",
+            f"{_spread_line('  published', run.published)}{run.account_published_s:>15.2f}",
+            f"{_spread_line('  hidden', run.hidden)}{run.account_hidden_s:>15.2f}",
+        ]
+    return [*lines, "", STORES_MEANS]
+
+
+def _spread_line(what: str, found: Spread) -> str:
+    values = (found.p50_ms, found.p99_ms, found.worst_ms)
+    return f"{what:<24}" + "".join(f"{'-' if x is None else format(x, ',.0f'):>12}" for x in values)
 
 
 def _shown(figure: Middle | None, digits: int) -> str:

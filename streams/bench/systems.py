@@ -47,25 +47,25 @@ class Place(NamedTuple):
     folder: Path
 
 
-class System:
-    """One system running at *place*; `with System("ours", place) as system:` starts and ends it."""
+class Program:
+    """A program in a session of its own, its words in *folder*; `with` starts and ends it."""
 
-    def __init__(self, name: str, place: Place) -> None:
+    def __init__(
+        self, name: str, command: list[str], environ: Mapping[str, str], cwd: Path, folder: Path
+    ) -> None:
         self.name = name
-        self.group = f"{place.prefix}{'objections' if name == 'ours' else 'peer'}"
-        self._place = place
-        self._log_path = place.folder / f"{name}.log"
+        self._command, self._environ, self._cwd = command, environ, cwd
+        self._log_path = folder / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._watcher: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        command, environ, folder = (_ours if self.name == "ours" else _faust)(self._place)
         try:
             with self._log_path.open("wb") as log:
                 self._process = subprocess.Popen(
-                    command,
-                    env=environ,
-                    cwd=folder,
+                    self._command,
+                    env=self._environ,
+                    cwd=self._cwd,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -126,6 +126,22 @@ class System:
         except psutil.NoSuchProcess:
             self.check()
         return Usage(cpu_s, resident_bytes)
+
+
+class System(Program):
+    """One system running at *place*; *variables* are for ours alone."""
+
+    def __init__(self, name: str, place: Place, **variables: str) -> None:
+        self.group = f"{place.prefix}{'objections' if name == 'ours' else 'peer'}"
+        command, environ, folder = (_ours if name == "ours" else _faust)(place)
+        super().__init__(name, command, environ | variables, folder, place.folder)
+
+
+def follower(place: Place, store: str, url: str) -> Program:
+    """Return an `objections subscribe` that keeps *store*, the one at *url*."""
+    _, environ, folder = _ours(place)
+    command = [sys.executable, "-c", _OBJECTIONS, "subscribe", "--store", store, "--sink", url]
+    return Program(f"store-{store}", command, environ, folder, place.folder)
 
 
 def check_available(names: tuple[str, ...]) -> None:

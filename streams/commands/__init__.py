@@ -33,6 +33,7 @@ COMMANDS = {
         "subscribe",
         "Follow the outputs into a data store, and acknowledge it.",
     ),
+    "audit": ("streams.commands.audit", "audit", "Compare a data store with the topics; mend it."),
     "dead-letters": (
         "streams.commands.dead_letters",
         "dead_letters",

@@ -1,4 +1,4 @@
-"""`objections bench throughput|latency`: this service and a Faust app, in one run on one Kafka."""
+"""`objections bench`: this service and a Faust app in one run on one Kafka; and data stores."""
 
 import signal
 import sys
@@ -41,15 +41,15 @@ class Rates(click.ParamType):
 @click.group()
 def bench() -> None:
     """
-    Measure throughput and latency, beside a Faust app that does the same job.
+    Measure throughput and latency, beside a Faust app that does the same job; and data stores.
 
-    Both run one after the other on one Kafka, which is started for it unless --bootstrap names
+    Systems run one after the other on one Kafka, which is started for it unless --bootstrap names
     one; its topics are made under prefixes of their own and deleted afterwards.  What both allow in
     the end must be what the pure core computes from the input: exit status 1 if it is not.
     """
 
 
-def _shared_options(command: Command) -> Command:
+def _kafka_options(command: Command) -> Command:
     for option in (
         click.option(
             "--json",
@@ -64,18 +64,26 @@ def _shared_options(command: Command) -> Command:
             show_default=True,
             help="Seconds of other load on a Kafka started here, until its Java is compiled.",
         ),
+        click.option("--partitions", type=click.IntRange(1, 256), default=4, show_default=True),
+        click.option(
+            "--bootstrap",
+            metavar="HOST:PORT",
+            help="Kafka to run on, without encryption; else one is started, and ended afterwards.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _shared_options(command: Command) -> Command:
+    command = _kafka_options(command)
+    for option in (
         click.option("--seed", default=1, show_default=True, help="Of the input made up."),
         click.option(
             "--peers",
             default="ours,faust",
             show_default=True,
             help="Which systems to run; faust needs the source tree.",
-        ),
-        click.option("--partitions", type=click.IntRange(1, 256), default=4, show_default=True),
-        click.option(
-            "--bootstrap",
-            metavar="HOST:PORT",
-            help="Kafka to run on, without encryption; else one is started, and ended afterwards.",
         ),
     ):
         command = option(command)
@@ -231,14 +239,138 @@ def latency(
     _check({f"{run.system} at {run.rate:g}/s": run.differences for run in runs}, unfinished)
 
 
-def _names(peers: str) -> tuple[str, ...]:
-    """Return the systems to run; raises UsageProblem where one cannot be run or measured."""
+class Sink(click.ParamType):
+    """NAME=URL."""
+
+    name = "sink"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        name, found, url = str(value).partition("=")
+        if not (name and found and url):
+            self.fail(f"{value!r}, expected NAME=URL as in redis=redis://[::1]:6379/0", param, ctx)
+        return name, url
+
+
+@bench.command()
+@click.option(
+    "--sink",
+    "sinks",
+    type=Sink(),
+    multiple=True,
+    metavar="NAME=URL",
+    help="An empty store to measure, as `objections subscribe` takes it; more than once for more.  "
+    "[default: a Redis and a PostgreSQL, started for it]",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    default=500.0,
+    show_default=True,
+    help="Objections per second.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0.1),
+    default=20.0,
+    show_default=True,
+    help="How long people object.",
+)
+@click.option(
+    "--items",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    help="Items of each account.",
+)
+@click.option(
+    "--account-items",
+    type=click.IntRange(min=1),
+    default=100_000,
+    show_default=True,
+    help="Items of one account that objects last.",
+)
+@_kafka_options
+def stores(
+    bootstrap: str | None,
+    sinks: tuple[tuple[str, str], ...],
+    rate: float,
+    seconds: float,
+    items: int,
+    account_items: int,
+    partitions: int,
+    kafka_warmup: float,
+    json_path: Path | None,
+) -> None:
+    """
+    How long from an objection to the moment a data store has hidden what it covers.
+
+    One store after the other, each with a worker and a subscriber of its own.
+    """
+    from streams.bench import report
+    from streams.bench.run import fresh_place
+    from streams.bench.stores import Load, measure
+
+    _check_psutil()
+    load = Load(rate, seconds, items, account_items)
+    with (
+        _progress() as say,
+        _kafka(bootstrap, partitions, kafka_warmup, say) as (address, folder),
+        _stores(dict(sinks), folder) as urls,
+    ):
+        runs = []
+        for number, (name, url) in enumerate(urls.items()):
+            with fresh_place(address, partitions, folder, name) as place:
+                runs.append(measure(place, load, name, url, _of(say, number, len(urls))))
+            say("", f"{name}: {load.users} objections hidden")
+    options = {
+        **load._asdict(),
+        "sinks": sorted(urls),
+        "partitions": partitions,
+        "kafka_warmup_s": None if bootstrap else kafka_warmup,
+        "bootstrap": bootstrap,
+    }
+    _print(report.stores_table(runs), json_path, report.stores_as_json(options, runs))
+
+
+@contextmanager
+def _stores(given: dict[str, str], folder: Path) -> Iterator[dict[str, str]]:
+    """Return the URLs of stores by their names; where none is given they are started."""
+    if given:
+        yield given
+        return
+    if find_spec("redis") is None or find_spec("psycopg") is None:
+        raise UsageProblem(
+            "the clients of Redis and PostgreSQL are not installed: "
+            "pip install 'objection-streams[redis,postgres]', or name other stores with --sink."
+        )
+    from streams.testing.servers import Absent, postgres_server, redis_server
+
+    try:
+        with (
+            redis_server(folder / "redis", "--appendonly", "yes") as redis,
+            postgres_server() as postgres,
+        ):
+            yield {"redis": redis.url, "postgres": postgres.url}
+    except Absent as absent:
+        raise UsageProblem(f"{absent}; or name other stores with --sink.") from absent
+
+
+def _check_psutil() -> None:
     if find_spec("psutil") is None:
         message = (
             "processor time and memory are read with psutil, which is not installed: "
             "pip install psutil, or objection-streams[dev]."
         )
         raise UsageProblem(message)
+
+
+def _names(peers: str) -> tuple[str, ...]:
+    """Return the systems to run; raises UsageProblem where one cannot be run or measured."""
+    _check_psutil()
     from streams.bench.systems import check_available
 
     names = tuple(dict.fromkeys(name.strip() for name in peers.split(",") if name.strip()))

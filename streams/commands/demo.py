@@ -36,6 +36,8 @@ def demo(bootstrap: str | None, partitions: int | None, keep: bool, json_path: P
     missing.
     """
     try:
+        import deltalake  # noqa: F401
+        import pyarrow.parquet  # noqa: F401
         from rich.console import Console
     except ImportError as error:
         message = (

@@ -68,7 +68,7 @@ def receipt(
         if as_json:
             click.echo(msgspec.json.encode(_as_json(each, stores)).decode())
         else:
-            click.echo("\n".join(_lines(each.receipt, stores)))
+            click.echo("\n".join(lines(each.receipt, stores)))
     if open_n:
         names = sorted({name for stores in late for name in stores})
         why = f"late: {', '.join(names)}" if names else "not all is published yet"
@@ -102,7 +102,8 @@ def _as_json(found: "Found", late: "Mapping[str, Lateness]") -> dict[str, object
     return dict(fields)
 
 
-def _lines(found: "Receipt", late: "Mapping[str, Lateness]") -> Iterator[str]:
+def lines(found: "Receipt", late: "Mapping[str, Lateness]") -> Iterator[str]:
+    """Return what a receipt says to people, and of the stores that are *late*."""
     width = max([len("published"), *map(len, found.stores)]) + 2
 
     def line(name: str, text: str) -> str:

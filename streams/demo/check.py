@@ -4,15 +4,14 @@ Whether a store holds exactly what it may, and the outputs are what the inputs d
 
 from collections.abc import Mapping
 from itertools import chain
-from pathlib import Path
 
-from streams.demo.store import contents
+from streams.demo.stores import Store
 from streams.proof import OUTPUTS, Record, Truth, compacted, differences, log_violations
 
 
-def store_differences(truth: Truth, name: str, path: Path) -> list[str]:
-    """Return how the store *name* in the file *path* differs from the *truth*."""
-    found = contents(path)
+def store_differences(truth: Truth, store: Store) -> list[str]:
+    """Return how *store* differs from the *truth*."""
+    found, name = store.contents(), store.name
     wrong = [
         f"{name} {content_id}: its data is in the store, but may not be used"
         for content_id in sorted(found.kept - truth.items.keys())

@@ -1,19 +1,19 @@
 """
 The figures of a run: counts, and how long objections took to reach each place.
 
-Times begin with the broker's time stamp of the objection.  Until a tombstone they end with the
-broker's time stamp of it, until a store with the wall clock after the store's commit: the same
-clock where Kafka runs on this machine.
+Times are those of the receipts, which the worker publishes from its own outputs and from what the
+stores acknowledge: from the broker's time stamp of the objection on.
 """
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any, NamedTuple
 
-import msgspec
-
+from streams.core.receipts import Receipt
+from streams.core.times import to_ms
 from streams.proof import Record
 
 
@@ -28,7 +28,11 @@ class Latency(NamedTuple):
 
 @dataclass(slots=True)
 class Figures:
-    """What the table shows; `latencies` by the place reached, in the order of the table."""
+    """
+    What the tables show; `latencies` by the place reached, in the order of the table.
+
+    receipt: of the largest account's objection, as `objections receipt` prints it.
+    """
 
     prefix: str = ""
     seconds: float = 0.0
@@ -48,6 +52,7 @@ class Figures:
     late_items: int = 0
     hidden_items: int = 0
     latencies: dict[str, Latency] = field(default_factory=dict)
+    receipt: list[str] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -81,65 +86,21 @@ def purged_items(content: Iterable[Record]) -> dict[str, str]:
     return purged
 
 
-def latencies(
-    objections: Iterable[Record],
-    objection_ids: set[str],
-    users: Iterable[Record],
-    content: Iterable[Record],
-    stores: Mapping[str, Mapping[str, int]],
-) -> dict[str, Latency]:
-    """
-    Return how long it took from each of the objections filed with *objection_ids*.
-
-    users, content: records of `training-users` and `training-content`.
-    stores: by name, when a tombstone (by its place) had been applied for good.
-    """
-    accounts, items = _tombstones(users), _tombstones(content)
-    names = ["account's tombstone", "last item's tombstone"]
-    names += [f"{what} {name}" for name in stores for what in ("hidden in", "removed from")]
-    times: dict[str, list[int]] = {name: [] for name in names}
-    for objection in objections:
-        if not _is_filed(objection, objection_ids):
+def latencies(receipts: Iterable[Receipt]) -> dict[str, Latency]:
+    """Return how long the objections that had items to purge took to get where *receipts* tell."""
+    times: dict[str, list[int]] = defaultdict(list)
+    for receipt in receipts:
+        if receipt.action != "filed" or not receipt.items:
             continue
-        cause = (objection.key_text, objection.timestamp_ms)
-        of_account, of_items = accounts.get(cause, []), items.get(cause, [])
-        ends = {
-            "account's tombstone": [each.timestamp_ms for each in of_account],
-            "last item's tombstone": [each.timestamp_ms for each in of_items],
-        }
-        for name, purged_ms in stores.items():
-            ends[f"hidden in {name}"] = _applied(of_account, purged_ms)
-            ends[f"removed from {name}"] = _applied(of_items, purged_ms)
-        for name, found_ms in ends.items():
-            if found_ms:
-                times[name].append(max(found_ms) - objection.timestamp_ms)
-    return {name: percentiles(found) for name, found in times.items() if found}
+        ends = {"decided": receipt.decided_at, "published": receipt.published_at}
+        for name, progress in receipt.stores.items():
+            ends[f"hidden in {name}"] = progress.hidden_at
+            ends[f"erased from {name}"] = progress.erased_at
+        for place, at in ends.items():
+            if at is not None:
+                times[place].append(_ms(at) - _ms(receipt.received_at))
+    return {place: percentiles(found) for place, found in times.items()}
 
 
-def _tombstones(records: Iterable[Record]) -> dict[tuple[str, int], list[Record]]:
-    """Return the tombstones by what caused them: the user, and the broker time stamp."""
-    found: dict[tuple[str, int], list[Record]] = defaultdict(list)
-    for record in records:
-        if record.value is None:
-            headers = dict(record.headers)
-            user_id = (headers["ce_subject"] or b"").decode()
-            found[user_id, int(headers["objections_received_at"] or 0)].append(record)
-    return found
-
-
-def _applied(tombstones: list[Record], purged_ms: Mapping[str, int]) -> list[int]:
-    """Return when a store had applied *tombstones*; nothing while one of them is missing."""
-    found = [purged_ms[each.place] for each in tombstones if each.place in purged_ms]
-    return found if len(found) == len(tombstones) else []
-
-
-def _is_filed(objection: Record, objection_ids: set[str]) -> bool:
-    try:
-        value = msgspec.json.decode(objection.value or b"null")
-    except msgspec.DecodeError:
-        return False
-    return (
-        isinstance(value, dict)
-        and value.get("objection_id") in objection_ids
-        and value.get("action") == "filed"
-    )
+def _ms(text: str) -> int:
+    return to_ms(datetime.fromisoformat(text))

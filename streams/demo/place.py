@@ -16,6 +16,7 @@ from confluent_kafka import KafkaException
 
 import topics
 from streams.demo.report import Report
+from streams.demo.stores import FEATURE_STORE, TRAINING_INDEX, DeltaStore, SqliteStore, Store
 from streams.errors import CommandError
 from streams.kafka import admin
 from streams.kafka.local import HOST, LocalKafka, free_port
@@ -24,6 +25,7 @@ from streams.settings import KAFKA_PREFIX, Settings
 
 DEFAULT_PARTITIONS: Final = 4
 DELETE_TIMEOUT_S: Final = 30.0
+FOLLOWED: Final = "training-users+training-content"
 
 # Of the surroundings' settings these would tell another story than the demo's.
 _NOT_TAKEN: Final = (
@@ -39,8 +41,8 @@ class Place:
     """
     Everything a demo needs to run.
 
-    environ: what a worker of this place is started with; *settings* says the same.
-    http: HOST:PORT where that worker is to answer.
+    environ: what the processes of this place are started with; *settings* says the same.
+    http: HOST:PORT where its worker is to answer.
     """
 
     folder: Path
@@ -48,6 +50,7 @@ class Place:
     environ: Mapping[str, str]
     partitions: int
     http: str
+    stores: tuple[Store, ...]
 
 
 @contextmanager
@@ -60,6 +63,10 @@ def make_place(bootstrap: str | None, partitions: int | None, report: Report) ->
     OBJECTIONS_TOPIC_PREFIX names one.  After an error folder and topics are left to look at.
     """
     folder = Path(tempfile.mkdtemp(prefix="objections-demo-"))
+    stores = (
+        SqliteStore(FEATURE_STORE, folder / "features.sqlite"),
+        DeltaStore(TRAINING_INDEX, folder / "index"),
+    )
     prefix = os.environ.get("OBJECTIONS_TOPIC_PREFIX", "").strip()
     try:
         with ExitStack() as stack:
@@ -75,12 +82,13 @@ def make_place(bootstrap: str | None, partitions: int | None, report: Report) ->
                 "OBJECTIONS_TOPIC_PREFIX": prefix,
                 "OBJECTIONS_STATE_DIR": str(folder / "state"),
                 "OBJECTIONS_HTTP": f"{HOST}:{free_port()}",
+                "OBJECTIONS_STORES": ";".join(f"{each.name}={FOLLOWED}" for each in stores),
             }
             settings = Settings.read(environ)
             if throw_away:
                 stack.enter_context(_thrown_away(settings))
             count = _make_topics(settings, partitions)
-            yield Place(folder, settings, environ, count, environ["OBJECTIONS_HTTP"])
+            yield Place(folder, settings, environ, count, environ["OBJECTIONS_HTTP"], stores)
     except Exception:
         if any(folder.iterdir()):
             report.say(f"Logs and stores are left in {folder}")

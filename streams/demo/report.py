@@ -13,6 +13,7 @@ from rich.table import Table
 from streams.demo.figures import Figures
 
 DIFFERENCES_SHOWN: Final = 20
+SECOND_MS: Final = 1_000
 
 INTRODUCTION: Final = """\
 [bold]An objection must reach every place that holds its author's data, and soon.[/bold]
@@ -20,8 +21,8 @@ INTRODUCTION: Final = """\
 This replays 20,000 posts and comments that 286 accounts of a public project really wrote, with \
 their true times.  Everything else about them is made up: ages, countries, languages, products, \
 notices, objections.  One worker decides who and what may be used for AI training and publishes \
-it on Kafka; two small data stores on disk, a feature table and a training index, follow what is \
-published.  Then people object.
+it on Kafka; two data stores on disk, a feature table in SQLite and a training index in a Delta \
+Lake, follow what is published.  Then people object.
 """
 
 
@@ -36,8 +37,8 @@ class Report:
         self._console.print(INTRODUCTION)
 
     def say(self, line: str) -> None:
-        """Print a line as it is."""
-        self._console.print(line, markup=False, highlight=False)
+        """Print a line as it is, to be copied whole."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator["Bar"]:
@@ -67,12 +68,15 @@ class Report:
         if figures.latencies:
             self._console.print(_latencies(figures))
         self._console.print(
-            "Of the objections that had something to purge: from the broker's time stamp of the "
-            "objection to that of the tombstone, or to the store's own commit to disk.  One "
-            "tombstone hides the whole account (hidden); each of its items follows (removed).\n",
+            "Of the objections that had items to purge, from the broker's time stamp of the "
+            "objection on.  Hidden: no query of the store's users returns the items; erased: no "
+            "file holds them any more.  Stores acknowledge both, and receipts tell it:\n",
             style="dim",
             highlight=False,
         )
+        for line in figures.receipt:
+            self.say(line)
+        self.say("")
 
     def proven(self, figures: Figures) -> None:
         """Say that the check found nothing."""
@@ -140,9 +144,13 @@ def _at_first(count: int) -> str:
 def _latencies(figures: Figures) -> Table:
     table = Table(title="From an objection to ...", title_justify="left")
     table.add_column("")
-    for heading in ("p50 ms", "p99 ms", "worst ms", "objections"):
+    for heading in ("p50", "p99", "worst", "objections"):
         table.add_column(heading, justify="right")
     for name, each in figures.latencies.items():
-        row = (each.p50_ms, each.p99_ms, each.worst_ms, each.objections)
-        table.add_row(name, *(f"{number:,}" for number in row))
+        times = (_time(ms) for ms in (each.p50_ms, each.p99_ms, each.worst_ms))
+        table.add_row(name, *times, f"{each.objections:,}")
     return table
+
+
+def _time(time_ms: int) -> str:
+    return f"{time_ms} ms" if time_ms < SECOND_MS else f"{time_ms / 1000:.1f} s"

@@ -2,36 +2,42 @@
 The demo from start to end: replay, objections, the wait until all is applied, the check.
 """
 
+import http.client
 import logging
 import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Self
 
+import msgspec
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from streams.commands.receipt import lines
 from streams.core.policy import Policy
+from streams.core.receipts import Receipt
 from streams.demo.activity import by_size, read_activity
 from streams.demo.check import output_differences, store_differences
 from streams.demo.figures import Figures, latencies, purged_items
 from streams.demo.place import Place, make_place
+from streams.demo.process import Process
 from streams.demo.report import Report
 from streams.demo.script import Script, write_script
 from streams.demo.sender import Sender
-from streams.demo.store import FEATURE_STORE, TRAINING_INDEX
-from streams.demo.subscriber import Subscriber
-from streams.demo.worker_process import WorkerProcess
+from streams.demo.stores import Store
 from streams.errors import CheckFailed, CommandError, Unreachable
-from streams.proof import INPUTS, OUTPUTS, Record, Truth, expected, read
+from streams.proof import INPUTS, OUTPUTS, Record, Truth, compacted, expected, read
 
 DISTURBANCE_S: Final = 10.0  # over which people object
 READY_TIMEOUT_S: Final = 60.0
 DECIDED_TIMEOUT_S: Final = 120.0
-APPLIED_TIMEOUT_S: Final = 30.0  # from the last input processed to the last purge applied
+APPLIED_TIMEOUT_S: Final = 30.0  # from the last input processed to the last purge erased
 LOOK_AGAIN_S: Final = 0.1
 ANSWER_TIMEOUT_S: Final = 10.0
+HTTP_TIMEOUT_S: Final = 2.0
+RECEIPTS: Final = "receipts"
 
 logger = logging.getLogger(__name__)
 logger.addHandler(logging.NullHandler())  # librdkafka's lines; our errors say what matters
@@ -56,13 +62,11 @@ def run_demo(options: Options, report: Report, tell: Callable[[Figures], None]) 
     began_s = time.monotonic()
     report.introduce()
     with make_place(options.bootstrap, options.partitions, report) as place, ExitStack() as stack:
-        log_path = place.folder / "worker.log"
-        worker = stack.enter_context(WorkerProcess(place.environ, place.http, log_path))
-        demo = Demo(place, worker, report)
-        report.say(f"Starting a worker (status page: http://{place.http}/) ...")
-        demo.wait(worker.is_ready, READY_TIMEOUT_S, "the worker to serve")
-        stack.callback(demo.stop_subscribers)
-        demo.start_subscribers()
+        report.say(
+            f"Starting a worker (status page: http://{place.http}/) and the stores' subscribers ..."
+        )
+        demo = Demo(place, _started(place, stack), report)
+        demo.wait(demo.is_ready, READY_TIMEOUT_S, "the worker and the subscribers to be ready")
         figures = demo.play()
         figures.seconds = round(time.monotonic() - began_s, 1)
         tell(figures)
@@ -75,29 +79,38 @@ def run_demo(options: Options, report: Report, tell: Callable[[Figures], None]) 
             demo.keep()
 
 
-class Demo:
-    """A demo on *place*, with a worker that runs."""
+def _started(place: Place, stack: ExitStack) -> list[Process]:
+    """Start what the demo shows; it all ends with *stack*."""
+    shown = [Process("the worker", ["worker"], place.environ, place.folder / "worker.log")]
+    for store in place.stores:
+        ready = f"--ready-file={_ready_file(place, store)}"
+        arguments = ["subscribe", f"--store={store.name}", f"--sink={store.url}", ready]
+        log_path = place.folder / f"{store.name}.log"
+        shown.append(Process(f"the subscriber of {store.name}", arguments, place.environ, log_path))
+    for each in shown:
+        stack.enter_context(each)
+    for each in shown:
+        stack.callback(each.ask_to_stop)  # all of them first, so that they end side by side
+    return shown
 
-    def __init__(self, place: Place, worker: WorkerProcess, report: Report) -> None:
+
+def _ready_file(place: Place, store: Store) -> Path:
+    return place.folder / f"{store.name}.ready"
+
+
+class Demo:
+    """A demo on *place*, with *processes* that run: the worker and the stores' subscribers."""
+
+    def __init__(self, place: Place, processes: Sequence[Process], report: Report) -> None:
         self._place = place
-        self._worker = worker
+        self._processes = processes
         self._report = report
-        self._subscribers = [
-            Subscriber(place.settings, place.partitions, name, place.folder / f"{name}.sqlite")
-            for name in (FEATURE_STORE, TRAINING_INDEX)
-        ]
         self._sender = Sender(place.settings)
 
-    def start_subscribers(self) -> None:
-        """Let the stores follow the outputs."""
-        for subscriber in self._subscribers:
-            subscriber.start()
-
-    def stop_subscribers(self) -> None:
-        """End them, and return when their files are closed."""
-        for subscriber in self._subscribers:
-            if subscriber.is_alive():
-                subscriber.stop()
+    def is_ready(self) -> bool:
+        """Whether the worker serves and the stores hold what there was when they began."""
+        ready = all(_ready_file(self._place, store).exists() for store in self._place.stores)
+        return ready and _serves(self._place.http)
 
     def play(self) -> Figures:
         """Replay, object, wait, check; return the figures, with the differences found."""
@@ -117,8 +130,14 @@ class Demo:
         with self._report.progress("people object", len(script.disturbance)) as bar:
             self._sender.send_paced(script.disturbance, DISTURBANCE_S, bar.reached)
         self._wait_until_decided()
+        receipts = self._complete_receipts(script)
         truth, outputs, figures.differences = self._settle()
-        self._fill(figures, script, truth, outputs, by_size(activity)[0])
+        largest = by_size(activity)[0]
+        self._fill(figures, script, truth, outputs, largest)
+        figures.latencies = latencies(receipts)
+        figures.receipt = [
+            line for each in receipts if each.user_id == largest for line in lines(each, {})
+        ]
         return figures
 
     def wait(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
@@ -127,8 +146,8 @@ class Demo:
         while not condition():
             self._check_running()
             if time.monotonic() > deadline_s:
-                tail = self._worker.log_tail()
-                raise CommandError(f"waited {timeout_s:.0f} s in vain for {what}; {tail}")
+                tails = "\n".join(each.log_tail() for each in self._processes)
+                raise CommandError(f"waited {timeout_s:.0f} s in vain for {what}; {tails}")
             time.sleep(LOOK_AGAIN_S)
 
     def keep(self) -> None:
@@ -138,8 +157,8 @@ class Demo:
         self._report.say(f"  Kafka         {settings.bootstrap}")
         self._report.say(f"  topic prefix  {settings.topic_prefix or '(none)'}")
         self._report.say(f"  worker        http://{self._place.http}/")
-        for subscriber in self._subscribers:
-            self._report.say(f"  {subscriber.name:<13} sqlite3 {subscriber.path}")
+        for store in self._place.stores:
+            self._report.say(f"  {store.name:<14}{store.look}")
         try:
             while True:
                 self._check_running()
@@ -148,9 +167,8 @@ class Demo:
             self._report.say("stopping, and removing all of it ...")
 
     def _check_running(self) -> None:
-        self._worker.check()
-        for subscriber in self._subscribers:
-            subscriber.check()
+        for each in self._processes:
+            each.check()
 
     def _wait_until_decided(self) -> None:
         """Wait until the worker has committed its way through all that was sent."""
@@ -171,36 +189,41 @@ class Demo:
 
             self.wait(decided, DECIDED_TIMEOUT_S, "the worker to process its input")
 
+    def _complete_receipts(self, script: Script) -> list[Receipt]:
+        """Wait until the stores have erased all that was objected to; return the receipts."""
+        count = len(script.objection_ids) + script.withdrawn
+        receipts: list[Receipt] = []
+        with self._report.progress("receipts of objections, complete", count) as bar:
+
+            def complete() -> bool:
+                latest = compacted(read(self._place.settings, [RECEIPTS])[RECEIPTS]).values()
+                found = (msgspec.json.decode(each.value or b"", type=Receipt) for each in latest)
+                receipts[:] = [each for each in found if each.objection_id in script.objection_ids]
+                done = sum(each.completed_at is not None for each in receipts)
+                bar.reached(done)
+                return done == count
+
+            self.wait(complete, APPLIED_TIMEOUT_S, "the stores to acknowledge what they erased")
+        return receipts
+
     def _settle(self) -> tuple[Truth, dict[str, list[Record]], list[str]]:
         """Return truth, outputs, and what is wrong, once nothing is or it has been for long."""
-        inputs = read(self._place.settings, INPUTS)
+        inputs, stores = read(self._place.settings, INPUTS), self._place.stores
         deadline_s = time.monotonic() + APPLIED_TIMEOUT_S
-        with self._report.progress(
-            "stores that hold what they must", len(self._subscribers)
-        ) as bar:
+        with self._report.progress("stores that hold what they must", len(stores)) as bar:
             while True:
                 self._check_running()
                 late = time.monotonic() > deadline_s
                 truth = expected(inputs, Policy(), _now_ms())
-                stores = [store_differences(truth, s.name, s.path) for s in self._subscribers]
-                bar.reached(stores.count([]))
-                wrong = [line for lines in stores for line in lines]
+                found = [store_differences(truth, store) for store in stores]
+                bar.reached(found.count([]))
+                wrong = [line for differences in found for line in differences]
                 if not wrong or late:
                     outputs = read(self._place.settings, OUTPUTS)
                     wrong += output_differences(truth, outputs)
-                    if late or not (wrong or self._missing(outputs)):
+                    if late or not wrong:
                         return truth, outputs, wrong
                 time.sleep(LOOK_AGAIN_S)
-
-    def _missing(self, outputs: dict[str, list[Record]]) -> bool:
-        """Whether a tombstone is still on its way to a store."""
-        places = {
-            each.place
-            for name in ("training-users", "training-content")
-            for each in outputs[name]
-            if each.value is None
-        }
-        return any(places - subscriber.purged_ms.keys() for subscriber in self._subscribers)
 
     def _fill(
         self,
@@ -223,13 +246,18 @@ class Demo:
         figures.under_age = script.under_age
         figures.late_items = script.late_items
         figures.hidden_items = script.hidden_items
-        figures.latencies = latencies(
-            read(self._place.settings, ["objections"])["objections"],
-            script.objection_ids,
-            outputs["training-users"],
-            outputs["training-content"],
-            {subscriber.name: subscriber.purged_ms for subscriber in self._subscribers},
-        )
+
+
+def _serves(http_address: str) -> bool:
+    """Whether the worker at *http_address* says that it serves."""
+    connection = http.client.HTTPConnection(http_address, timeout=HTTP_TIMEOUT_S)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def _now_ms() -> int:

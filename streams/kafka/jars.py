@@ -13,10 +13,10 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -26,17 +26,38 @@ if TYPE_CHECKING:
     from jgo.maven import MavenContext
 
 KAFKA_VERSION = "4.3.1"
-COORDINATES = (
-    f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}",
-    "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4",  # The log4j this Kafka is built with.
-)
-DOWNLOAD_MB = 45
+LOG4J = "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4"  # The log4j this Kafka is built with.
 _REQUEST_TIMEOUT_S = 30
 _DOWNLOADS_AT_ONCE = 8
+_TRIES = 3
+_FAILURES = (OSError, RuntimeError, ValueError, AssertionError)  # of jgo
 _MANIFEST = "jars.txt"  # A line for each jar: its size in bytes, a space, its name.
 _STAGING = "fetching-"
 
 Say = Callable[[str], None]
+
+
+class Program(NamedTuple):
+    """
+    What is fetched together.
+
+    folder: the start of its name in the cache; title: as people call it.
+    coordinates: of Maven; left_out: groups of Maven that it asks for and runs without.
+    """
+
+    folder: str
+    title: str
+    coordinates: tuple[str, ...]
+    download_mb: int
+    left_out: frozenset[str] = frozenset()
+
+
+KAFKA = Program(
+    f"kafka-{KAFKA_VERSION}",
+    f"Apache Kafka {KAFKA_VERSION}",
+    (f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", LOG4J),
+    45,
+)
 
 
 def say_on_stderr(message: str) -> None:
@@ -57,13 +78,13 @@ def java() -> Path:
     return JAVA
 
 
-def class_path(say: Say = say_on_stderr) -> list[Path]:
+def class_path(say: Say = say_on_stderr, program: Program = KAFKA) -> list[Path]:
     """
-    Return Kafka's jars, fetching them if this user never did.
+    Return the jars of *program*, Kafka itself, fetching them if this user never did.
 
     Raises UsageProblem without the extra, Unreachable when Maven Central does not answer.
     """
-    folder = cache_folder() / _folder_name()
+    folder = cache_folder() / _folder_name(program)
     jars = _complete(folder)
     if jars:
         return jars
@@ -74,8 +95,8 @@ def class_path(say: Say = say_on_stderr) -> list[Path]:
     with _lock(cache_folder() / "fetch.lock", say):
         jars = _complete(folder)  # Another process may have fetched them while this one waited.
         if not jars:
-            say(f"Fetching Apache Kafka {KAFKA_VERSION} (about {DOWNLOAD_MB} MB, once) ...")
-            _fetch(folder, jgo.maven.MavenContext)
+            say(f"Fetching {program.title} (about {program.download_mb} MB, once) ...")
+            _fetch(folder, program, jgo.maven.MavenContext)
             jars = _complete(folder)
             say(f"Fetched {len(jars)} jars into {folder}")
     assert jars, f"{folder} is incomplete right after fetching"
@@ -90,10 +111,10 @@ def cache_folder() -> Path:
     return folder
 
 
-def _folder_name() -> str:
+def _folder_name(program: Program) -> str:
     """Return a name that changes with anything that changes the jars."""
-    digest = sha256(" ".join(COORDINATES).encode()).hexdigest()[:8]
-    return f"kafka-{KAFKA_VERSION}-{digest}"
+    parts = [*program.coordinates, *sorted(program.left_out)]
+    return f"{program.folder}-{sha256(' '.join(parts).encode()).hexdigest()[:8]}"
 
 
 def _complete(folder: Path) -> list[Path]:
@@ -107,7 +128,7 @@ def _complete(folder: Path) -> list[Path]:
     return sorted(sizes_bytes) if whole else []
 
 
-def _fetch(folder: Path, new_context: "type[MavenContext]") -> None:
+def _fetch(folder: Path, program: Program, new_context: "type[MavenContext]") -> None:
     """Fill *folder* with all jars and their manifest, or leave it as it was."""
     for left_over in folder.parent.glob(f"{_STAGING}*"):
         shutil.rmtree(left_over, ignore_errors=True)
@@ -116,10 +137,10 @@ def _fetch(folder: Path, new_context: "type[MavenContext]") -> None:
         jars_folder.mkdir()
         context = new_context(repo_cache=Path(staging) / "maven", timeout=_REQUEST_TIMEOUT_S)
         try:
-            jars = _download(context)
-        except (OSError, RuntimeError, ValueError, AssertionError) as error:
+            jars = _insist(lambda: _download(program, context))
+        except _FAILURES as error:
             message = (
-                f"Apache Kafka {KAFKA_VERSION} could not be fetched from Maven Central: {error}. "
+                f"{program.title} could not be fetched from Maven Central: {error}. "
                 "Check the network (HTTPS_PROXY is respected) and try again, "
                 "or give a running Kafka with --bootstrap."
             )
@@ -132,13 +153,28 @@ def _fetch(folder: Path, new_context: "type[MavenContext]") -> None:
         jars_folder.replace(folder)
 
 
-def _download(context: "MavenContext") -> list[Path]:
-    """Return the downloaded jars of all that Kafka needs to run."""
+def _insist(download: Callable[[], list[Path]]) -> list[Path]:
+    """Return what *download* does, tried again where it fails: it goes on where it has stopped."""
+    for _ in range(_TRIES - 1):
+        with suppress(*_FAILURES):
+            return download()
+    return download()
+
+
+def _download(program: Program, context: "MavenContext") -> list[Path]:
+    """Return the downloaded jars of all that *program* needs to run."""
     # "!" means raw: only what a project itself asks for.  Otherwise the versions that one of them
     # recommends to others are forced on all, and this Kafka gets the client library of another.
-    given = [context.create_dependency(f"{coordinate}!") for coordinate in COORDINATES]
+    given = [context.create_dependency(f"{coordinate}!") for coordinate in program.coordinates]
     inputs, transitive = context.resolver.resolve(given)
-    needed = [*inputs, *(jar for jar in transitive if jar.scope in {"compile", "runtime"})]
+    needed = [
+        *inputs,
+        *(
+            jar
+            for jar in transitive
+            if jar.scope in {"compile", "runtime"} and jar.groupId not in program.left_out
+        ),
+    ]
     with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
         return list(pool.map(lambda dependency: dependency.artifact.resolve(), needed))
 
@@ -150,7 +186,7 @@ def _lock(path: Path, say: Say) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("Waiting for another process that fetches Apache Kafka ...")
+            say("Waiting for another process that fetches jars ...")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

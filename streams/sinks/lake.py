@@ -15,7 +15,7 @@ import logging
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streams.errors import Busy
+from streams.sinks.contents import FIELDS, Key, Remembered, Shown
 from streams.sinks.lake_columns import (
     ACCOUNT,
     FENCE_FIELDS,
@@ -38,6 +39,13 @@ from streams.sinks.lake_columns import (
     item_rows,
     position_rows,
     state_rows,
+)
+from streams.sinks.lake_contents import (
+    SHOWN_COLUMNS,
+    among,
+    hashes_of,
+    pages_of,
+    remembered_in,
 )
 from streams.sinks.sink import Batch, Change, Place, Position, Sink, winners
 from streams.sinks.tables import Conflict, ItemChange, Rows, Tables, how_far
@@ -59,6 +67,8 @@ class LakeSink(Sink):
 
     erase_every_s: how often purged bytes are removed from the files.
     """
+
+    fields = FIELDS
 
     def __init__(self, tables: Tables, erase_every_s: float = ERASE_EVERY_S) -> None:
         self.erase_every_s = erase_every_s
@@ -146,8 +156,45 @@ class LakeSink(Sink):
             self._attempt((partition,), functools.partial(tidy, partition))
         self._attempt((), self._tables.erase)
 
+    def shown(self) -> Iterator[Sequence[Shown]]:
+        for part in sorted(self._attempt((), self._tables.shown_in), key=str):
+            # Nothing is held while the rows are looked at.
+            looked = () if part is None else (part,)
+            yield from pages_of(self._attempt(looked, functools.partial(self._shown, part)))
+
+    def remembered(self) -> Iterator[Remembered]:
+        for partition in sorted(self._attempt((), self._tables.partitions)):
+            fences = self._attempt((partition,), functools.partial(self._fences, partition))
+            yield from remembered_in(fences)
+
+    def expel(self, topic: str, found: Sequence[tuple[Key, str]]) -> None:
+        high, low = hashes_of(key for key, _ in found)
+        ids = {key for key, _ in found if isinstance(key, str)}
+
+        def act(partition: int) -> None:
+            state = self._tables.state(partition)
+            fences = Fences.of(state.read(FENCE_FIELDS))
+            gone = among(fences, KIND_OF_TOPIC[topic], high, low)
+            if gone.any():
+                self._tables.drop_state({partition: (state, gone)})
+                self._tables.look((partition,))
+            # What nothing is remembered of has no place among the items.
+            one = _Partition(self._tables, partition, [], {})
+            if change := one.items(everything=True):
+                self._tables.change_items({partition: change}, {})
+
+        self._attempt((), functools.partial(self._tables.drop_strays, ids))
+        for partition in sorted(self._attempt((), self._tables.partitions)):
+            self._attempt((partition,), functools.partial(act, partition))
+
     def close(self) -> None:
         self._tables.close()
+
+    def _shown(self, partition: int | None) -> pa.Table:
+        return self._tables.shown(partition, SHOWN_COLUMNS)
+
+    def _fences(self, partition: int) -> Fences:
+        return Fences.of(self._tables.state(partition).read(FENCE_FIELDS))
 
     def _attempt(self, partitions: Iterable[int], act: Callable[[], _T]) -> _T:
         """Return what *act* returns on the newest version; again when another was first."""

@@ -130,9 +130,19 @@ def holding(fences: Fences) -> Integers:
 
 def hashed(keys: Iterable[str]) -> tuple[Integers, Integers]:
     """Return the high and low 64 bits of each key's hash."""
-    digests = b"".join(blake2b(key.encode(), digest_size=16).digest() for key in keys)
+    return hashes_in(b"".join(blake2b(key.encode(), digest_size=16).digest() for key in keys))
+
+
+def hashes_in(digests: bytes) -> tuple[Integers, Integers]:
+    """Return the halves of hashes that lie one after the other, each of 16 bytes."""
     halves = np.frombuffer(digests, np.dtype("<i8")).reshape(-1, 2).astype(np.int64)
     return halves[:, 0], halves[:, 1]
+
+
+def key_bytes(high: Integers, low: Integers) -> list[bytes]:
+    """Return the 16 bytes of each hash."""
+    flat = np.stack((high, low), axis=1).astype("<i8").tobytes()
+    return [flat[start : start + 16] for start in range(0, len(flat), 16)]
 
 
 def state_rows(

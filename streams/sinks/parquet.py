@@ -15,6 +15,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from streams.errors import Unreachable, UsageProblem
 
 try:
     import pyarrow as pa
+    import pyarrow.parquet as pq
     from pyarrow import fs
 except ImportError as error:
     raise UsageProblem(
@@ -31,6 +33,7 @@ except ImportError as error:
 
 from streams.sinks.files import ITEMS, STATE, DataFile, FileTables
 from streams.sinks.lake import ERASE_EVERY_S, LakeSink
+from streams.sinks.lake_columns import ITEM_SCHEMA
 from streams.sinks.locks import PartitionLocks
 from streams.sinks.sink import Place, Position
 from streams.sinks.tables import further
@@ -38,6 +41,7 @@ from streams.sinks.tables import further
 _JOURNAL: Final = "journal.json"
 _POSITIONS: Final = "positions.json"
 _NEW: Final = ".new"  # Ends the name of a file nobody may read yet.
+_UUID_CHARACTERS: Final = 36
 
 
 class ParquetSink(LakeSink):
@@ -88,8 +92,29 @@ class _ParquetTables(FileTables):
     def partitions(self) -> set[int]:
         return {
             int(path.name.removeprefix("partition="))
-            for path in (self._folder / STATE).glob("partition=*")
+            for table in (ITEMS, STATE)
+            for path in (self._folder / table).glob("partition=*")
+            if path.name.removeprefix("partition=").isdecimal()
         }
+
+    def shown_in(self) -> AbstractSet[int | None]:
+        return {*self.partitions(), *([None] if self._strays() else [])}
+
+    def shown(self, partition: int | None, columns: Iterable[str]) -> pa.Table:
+        if partition is not None:
+            return super().shown(partition, columns)
+        wanted = list(columns)
+        schema = pa.schema([ITEM_SCHEMA.field(name) for name in wanted])
+        return pa.concat_tables(
+            [_read(path, schema) for path in self._strays()] or [schema.empty_table()]
+        )
+
+    def drop_strays(self, content_ids: AbstractSet[str]) -> None:
+        for path in self._strays():
+            ids = _read(path, pa.schema([ITEM_SCHEMA.field("content_id")])).column(0)
+            if not content_ids.isdisjoint(ids.to_pylist()):
+                path.unlink(missing_ok=True)  # Whatever else is in it nobody has put there rightly.
+                _sync(path.parent)
 
     def reached(self, candidates: Iterable[tuple[Place, Position]]) -> Mapping[Place, Position]:
         return {
@@ -114,9 +139,20 @@ class _ParquetTables(FileTables):
 
     def _listed(self, table: str, partition: int) -> list[DataFile]:
         return [
-            DataFile(path.as_posix(), partition, int(path.stem.rpartition("-")[2]), None)
+            DataFile(path.as_posix(), partition, _rows_in(path), None)
             for path in sorted(_partition_folder(self._folder, table, partition).glob("*.parquet"))
         ]
+
+    def _strays(self) -> list[Path]:
+        """Return the files that readers find, and that lie in no partition number's folder."""
+        folder = self._folder / ITEMS
+        ours = {f"partition={partition}" for partition in self.partitions()}
+        return sorted(
+            path
+            for path in folder.rglob("*.parquet")
+            if path.name[0] not in "._"
+            and not (path.parent.parent == folder and path.parent.name in ours)
+        )
 
     def _new_path(self, table: str, partition: int, rows: int) -> str:
         folder = _partition_folder(self._folder, table, partition)
@@ -185,6 +221,26 @@ class _ParquetTables(FileTables):
 
 def _partition_folder(folder: Path, table: str, partition: int) -> Path:
     return folder / table / f"partition={partition}"
+
+
+def _rows_in(path: Path) -> int:
+    """Return how many rows a file has: its name says so, unless somebody else has put it there."""
+    name, dash, rows = path.stem.rpartition("-")
+    if dash and len(name) == _UUID_CHARACTERS and rows.isdecimal():
+        return int(rows)
+    return int(pq.read_metadata(path).num_rows)
+
+
+def _read(path: Path, schema: pa.Schema) -> pa.Table:
+    """Return a file of anybody's as a table of *schema*; what it has no column for is null."""
+    found = pq.read_table(path, partitioning=None)
+    columns = [
+        found.column(field.name).cast(field.type)
+        if field.name in found.column_names
+        else pa.nulls(found.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ no planner statistics, as these would hold values; yours do unless you say SET S
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -28,7 +28,8 @@ from psycopg import errors, sql
 
 from streams.errors import Busy, Unreachable, UsageProblem
 from streams.sinks.columns import FENCE, ITEM, Row, split, upsert
-from streams.sinks.sink import TRAINING_USERS, Batch, Place, Position
+from streams.sinks.contents import FIELDS, PAGE_ROWS, Key, Remembered, Shown
+from streams.sinks.sink import TRAINING_CONTENT, TRAINING_USERS, Batch, Place, Position
 
 DEFAULT_SCHEMA: Final = "objections"
 PARTS: Final = 16  # of the table: how much of it is locked while that is written anew
@@ -103,6 +104,14 @@ WITH gone AS (
 )
 DELETE FROM {schema}.items USING gone WHERE content_id = gone.key
 """
+_SHOWN: Final = f"""
+SELECT content_id, product || '/' || user_id, {", ".join(FIELDS)} FROM {{schema}}.usable
+"""  # noqa: S608 - as above
+_FENCES: Final = {TRAINING_USERS: "accounts", TRAINING_CONTENT: "fences"}  # tables, by topic
+_EXPEL: Final = """
+WITH gone AS (DELETE FROM {schema}.items WHERE content_id = ANY(%s))
+DELETE FROM {schema}.fences WHERE key = ANY(%s)
+"""
 # Who may still see rows that were deleted before the transaction %s: nothing of theirs goes.
 _HOLDERS: Final = """
 SELECT string_agg(who, ', ') FROM (
@@ -122,6 +131,8 @@ class PostgresSink:
 
     `?schema=` of the tables, `?volatile=yes` to accept a server without fsync.
     """
+
+    fields = FIELDS
 
     def __init__(self, url: str, *, erase_every_s: float = ERASE_EVERY_S) -> None:
         self.erase_every_s = erase_every_s
@@ -198,10 +209,39 @@ class PostgresSink:
             finally:
                 connection.execute("SELECT pg_advisory_unlock(%s)", (ONE_AT_A_TIME,))
 
+    def shown(self) -> Iterator[Sequence[Shown]]:
+        for rows in self._scan(_SHOWN):
+            yield [Shown(key, account, tuple(values)) for key, account, *values in rows]
+
+    def remembered(self) -> Iterator[Remembered]:
+        for topic, table in _FENCES.items():
+            statement = f"SELECT key, epoch, revision, allowed FROM {{schema}}.{table}"  # noqa: S608
+            for rows in self._scan(statement):
+                yield Remembered(topic, *zip(*rows, strict=True))
+
+    def expel(self, topic: str, found: Sequence[tuple[Key, str]]) -> None:
+        keys = [key for key, _ in found]
+        with self._answers() as connection:
+            if topic == TRAINING_USERS:
+                statement = self._sql("DELETE FROM {schema}.accounts WHERE key = ANY(%s)")
+                connection.execute(statement, (keys,))
+            else:
+                connection.execute(self._sql(_EXPEL), (keys, keys))
+
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def _scan(self, statement: str) -> Iterator[list[Row]]:
+        """Yield the rows of one snapshot, in parts."""
+        with self._answers() as connection, connection.transaction():
+            connection.execute("SET LOCAL enable_seqscan = on")  # All rows are wanted here.
+            connection.execute("SET LOCAL cursor_tuple_fraction = 1")
+            with connection.cursor(name="audit") as cursor:
+                cursor.execute(self._sql(statement))
+                while rows := cursor.fetchmany(PAGE_ROWS):
+                    yield rows
 
     def _make(self, connection: "psycopg.Connection[Any]") -> None:
         """Make what is missing; several processes may come at once."""

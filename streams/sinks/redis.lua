@@ -39,6 +39,8 @@ local function item_changed(partition, key, old_account, account, value)
   end
   if account ~= '' then
     put(stands(partition, account), account, key, value)
+  elseif old_account == '' then
+    gone(key)  -- others may have written it
   end
 end
 

@@ -29,7 +29,16 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from streams.errors import Busy, Unreachable, UsageProblem
-from streams.sinks.sink import TRAINING_USERS, Batch, Change, Place, Position, winners
+from streams.sinks.contents import FIELDS, Key, Remembered, Shown
+from streams.sinks.sink import (
+    TRAINING_CONTENT,
+    TRAINING_USERS,
+    Batch,
+    Change,
+    Place,
+    Position,
+    winners,
+)
 
 DEFAULT_PREFIX: Final = "objections:"
 ERASE_EVERY_S: Final = 60.0  # a rewrite reads all of the data
@@ -49,13 +58,6 @@ _pack: Final = msgspec.msgpack.encode
 _json: Final = msgspec.json.encode
 
 
-def script(name: str, boxes: str) -> str:
-    """Return a script of this folder with its *boxes*: how items lie in the store."""
-    folder = Path(__file__).parent
-    text = (folder / name).read_text(encoding="utf-8")
-    return text.replace("--@boxes@", (folder / boxes).read_text(encoding="utf-8"))
-
-
 class RedisSink:
     """
     A store at *url*, as redis-py reads it: `redis://host:6379/0`, `rediss://` or `unix://`.
@@ -64,6 +66,7 @@ class RedisSink:
     """
 
     boxes = "redis_boxes.lua"
+    fields: tuple[str, ...] = FIELDS
 
     def __init__(self, url: str, *, erase_every_s: float = ERASE_EVERY_S) -> None:
         self.erase_every_s = erase_every_s
@@ -88,10 +91,11 @@ class RedisSink:
         except ValueError as error:
             raise UsageProblem(f"the sink's URL cannot be read: {error}") from error
         with self._answers() as client:
-            info: dict[str, Any] = client.info("server")
+            info: Any = client.info("server")
             self._check(client, tuple(int(n) for n in info["redis_version"].split(".")[:2]))
-            self._apply = client.register_script(script("redis.lua", self.boxes))
-            self._sweep = client.register_script(script("redis_sweep.lua", self.boxes))
+            self._apply = client.register_script(self.script("redis.lua"))
+            self._sweep = client.register_script(self.script("redis_sweep.lua"))
+            self._expel = client.register_script(self.script("redis_expel.lua"))
 
     def positions(self) -> Mapping[Place, Position]:
         with self._answers() as client:
@@ -134,14 +138,90 @@ class RedisSink:
             if config.get("save"):
                 self._renew(client, client.bgsave, "rdb_bgsave", "rdb_last_bgsave_status")
 
+    def shown(self) -> Iterator[Sequence[Shown]]:
+        opened = f"{self.prefix}items:"
+        for names in self._boxes(f"{_escaped(opened)}*"):
+            accounts = [name.decode("utf-8", "replace").removeprefix(opened) for name in names]
+            for account, found in self._contents(names, accounts):
+                yield [
+                    Shown(key.decode("utf-8", "replace"), account, self._values(text))
+                    for key, text in found.items()
+                ]
+
+    def remembered(self) -> Iterator[Remembered]:
+        for topic in (TRAINING_USERS, TRAINING_CONTENT):
+            for names in self._boxes(f"{_escaped(self.prefix)}fences:{topic}:*"):
+                for _, found in self._contents(names, [topic] * len(names)):
+                    texts = [fence.decode() for fence in found.values()]
+                    yield Remembered(
+                        topic,
+                        [key.decode("utf-8", "replace") for key in found],
+                        [int(text[:19]) for text in texts],
+                        [int(text[19:38]) for text in texts],
+                        [text[38] == "0" for text in texts],
+                    )
+
+    def expel(self, topic: str, found: Sequence[tuple[Key, str]]) -> None:
+        names = f"{self.prefix}fences:{topic}:"
+        with self._answers():
+            fences = [n.decode() for part in self._boxes(f"{_escaped(names)}*") for n in part]
+            for start in range(0, len(found), CALL_CHANGES):
+                part = [list(each) for each in found[start : start + CALL_CHANGES]]
+                self._expel(args=[self.prefix, topic, _pack(fences), _pack(part)])
+        self._sync()
+
     def close(self) -> None:
         if self._client is not None:
             self._client.close()
             self._client = None
 
+    def script(self, name: str) -> str:
+        """Return a script of this folder with the sink's *boxes*: how items lie in the store."""
+        folder = Path(__file__).parent
+        text = (folder / name).read_text(encoding="utf-8")
+        return text.replace("--@boxes@", (folder / self.boxes).read_text(encoding="utf-8"))
+
     def value(self, change: Change) -> Any:
         """Return what the script stores of a record; None for a tombstone."""
         return None if change.value is None else _json(change.value).decode()
+
+    def _values(self, text: bytes) -> tuple[Any, ...]:
+        """Return the fields of an item as its reader finds them; nothing of what is no JSON."""
+        try:
+            value = msgspec.json.decode(text, type=dict[str, Any])
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            value = {}
+        return tuple(value.get(name) for name in self.fields)
+
+    def _boxes(self, pattern: str) -> Iterator[list[bytes]]:
+        """Yield the names of hashes, in parts; one may come twice."""
+        cursor = 0
+        while True:
+            with self._answers() as client:
+                answer: Any = client.scan(cursor, pattern, SCAN_KEYS, _type="hash")
+            cursor, names = answer
+            if names:
+                yield names
+            if not cursor:
+                return
+
+    def _contents(
+        self, names: list[bytes], labels: list[str]
+    ) -> Iterator[tuple[str, dict[bytes, bytes]]]:
+        """Yield what the hashes *names* hold, in parts, each with its label."""
+        ahead = [(name, label, 0) for name, label in zip(names, labels, strict=True)]
+        while ahead:
+            with self._answers() as client:
+                calls = client.pipeline(transaction=False)
+                for name, _, cursor in ahead:
+                    calls.hscan(name, cursor, count=SCAN_KEYS)
+                answers: list[Any] = calls.execute()
+            yield from ((each[1], found) for each, (_, found) in zip(ahead, answers, strict=True))
+            ahead = [
+                (name, label, cursor)
+                for (name, label, _), (cursor, _) in zip(ahead, answers, strict=True)
+                if cursor
+            ]
 
     def _row(self, batch: Batch, change: Change) -> Sequence[Any]:
         generation = batch.reached[Place(change.topic, change.partition)].generation
@@ -182,8 +262,8 @@ class RedisSink:
         if not self._waits:
             return
         with self._answers() as client:
-            local, _ = client.waitaof(1, 0, SYNC_TIMEOUT_MS)
-        if not local:
+            synced: Any = client.waitaof(1, 0, SYNC_TIMEOUT_MS)
+        if not synced[0]:
             raise Busy("Redis has not written its log yet", RETRY_AFTER_S)
 
     def _renew(
@@ -276,6 +356,11 @@ def _older(client: "redis.Redis", name: str, oldest: str) -> Iterator[list[bytes
             yield keys
         if not cursor:
             return
+
+
+def _escaped(text: str) -> str:
+    """Return *text* as a pattern that only itself matches."""
+    return "".join(f"\\{sign}" if sign in "*?[]\\" else sign for sign in text)
 
 
 def _place(text: str) -> Place:

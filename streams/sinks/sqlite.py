@@ -6,14 +6,15 @@ file at once; SQLite's log beside it holds old pages until `erase` has emptied i
 """
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from streams.errors import Busy, Unreachable
 from streams.sinks.columns import ACCOUNT, FENCE, ITEM, split, upsert
-from streams.sinks.sink import TRAINING_USERS, Batch, Place, Position
+from streams.sinks.contents import FIELDS, PAGE_ROWS, Key, Remembered, Shown
+from streams.sinks.sink import TRAINING_CONTENT, TRAINING_USERS, Batch, Place, Position
 
 LOCK_TIMEOUT_S: Final = 10.0  # Others write for as long as a batch takes.
 RETRY_AFTER_S: Final = 0.2
@@ -52,6 +53,9 @@ def _insert(table: str, columns: tuple[str, ...]) -> str:
 
 _ACCOUNT: Final = _insert("accounts", (*ACCOUNT, *FENCE))
 _ITEM: Final = _insert("items", (*ITEM, *FENCE))
+# By topic: the table of its keys, and their column.
+_KEYS: Final = {TRAINING_USERS: ("accounts", "key"), TRAINING_CONTENT: ("items", "content_id")}
+_SHOWN: Final = f"SELECT content_id, product || '/' || user_id, {', '.join(FIELDS)} FROM usable"  # noqa: S608
 
 
 class SqliteSink:
@@ -60,6 +64,8 @@ class SqliteSink:
 
     views: SQL that makes what the store's users look at, besides `usable`; run at each opening.
     """
+
+    fields = FIELDS
 
     def __init__(self, path: Path | str, *, views: str = "", erase_every_s: float = 5.0) -> None:
         self.erase_every_s = erase_every_s
@@ -117,6 +123,27 @@ class SqliteSink:
         if busy:
             message = f"the store {self._path} is being read; its log cannot be emptied now"
             raise Busy(message, RETRY_AFTER_S)
+
+    def shown(self) -> Iterator[Sequence[Shown]]:
+        with self._locked() as connection:
+            cursor = connection.execute(_SHOWN)
+            while rows := cursor.fetchmany(PAGE_ROWS):
+                yield [Shown(key, account, tuple(values)) for key, account, *values in rows]
+
+    def remembered(self) -> Iterator[Remembered]:
+        with self._locked() as connection:
+            for topic, (table, key) in _KEYS.items():
+                cursor = connection.execute(f"SELECT {key}, epoch, revision, allowed FROM {table}")  # noqa: S608
+                while rows := cursor.fetchmany(PAGE_ROWS):
+                    yield Remembered(topic, *zip(*rows, strict=True))
+
+    def expel(self, topic: str, found: Sequence[tuple[Key, str]]) -> None:
+        table, key = _KEYS[topic]
+        with self._transaction() as connection:
+            connection.executemany(
+                f"DELETE FROM {table} WHERE {key} = ?",  # noqa: S608
+                [(each,) for each, _ in found],
+            )
 
     def close(self) -> None:
         if self._connection is not None:

@@ -3,6 +3,7 @@ What a format has to offer for `streams.sinks.lake`: two tables, read by columns
 """
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple, Protocol
 
 import pyarrow as pa
@@ -54,6 +55,15 @@ class Tables(Protocol):
     def items(self, partition: int) -> Rows: ...
 
     def state(self, partition: int) -> Rows: ...
+
+    def shown_in(self) -> AbstractSet[int | None]:
+        """Return where readers find items: partition numbers, and None for outside of any."""
+
+    def shown(self, partition: int | None, columns: Iterable[str]) -> pa.Table:
+        """Return what readers find there; *partition* was looked at, or is None."""
+
+    def drop_strays(self, content_ids: AbstractSet[str]) -> None:
+        """Remove items that lie outside of any partition number."""
 
     def add_state(self, added: Mapping[int, pa.Table]) -> None:
         """Add rows of STATE_SCHEMA; `Conflict` when the caller must look again."""

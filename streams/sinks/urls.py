@@ -9,6 +9,7 @@ where the command runs; one elsewhere has a scheme of its own behind a plus sign
 
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -37,6 +38,10 @@ class Kind(NamedTuple):
 SINKS: Final[Mapping[str, Kind]] = {
     "redis": Kind("streams.sinks.redis:RedisSink", "redis", "url", True, "Redis hashes"),
     "rediss": Kind("streams.sinks.redis:RedisSink", "redis", "url", True, "the same, by TLS"),
+    "feast+redis": Kind(
+        "streams.sinks.feast:FeastSink", "feast", "url", True, "the Redis online store of Feast"
+    ),
+    "feast+rediss": Kind("streams.sinks.feast:FeastSink", "feast", "url", True, "the same, by TLS"),
     "postgresql": Kind(
         "streams.sinks.postgres:PostgresSink", "postgres", "url", True, "PostgreSQL, pgvector"
     ),
@@ -89,6 +94,19 @@ def make_sink(url: str) -> Sink:
         raise UsageProblem(message) from error
     sink: Sink = factory(*_arguments(kind, bare), **options)
     return sink
+
+
+def place_of(url: str) -> Path | None:
+    """Return the file or folder on this machine that *url* names; None where it is none."""
+    kind = kind_of(url)
+    if kind.takes == "url" or "+" in url.partition(":")[0]:
+        return None
+    return Path(_path(_split(url)[0])).expanduser()
+
+
+def shown(url: str) -> str:
+    """Return *url* for people, without its password."""
+    return _shown(url)[1:-1]
 
 
 def make_eraser(url: str) -> Sink | None:

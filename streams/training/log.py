@@ -43,6 +43,7 @@ PATIENCE_S: Final = 30.0  # with a Kafka that answers, but not yet for all of it
 SILENCE_MAX_S: Final = 60.0
 
 Put = Callable[[str, list[bytes | None], list[bytes | None]], None]
+Take = Callable[[str, list[Message]], None]
 Progress = Callable[[str, int, int], None]  # topic, offsets read, offsets to read
 
 
@@ -141,7 +142,26 @@ def read(
     progress: Progress = lambda _topic, _done, _all: None,
 ) -> int:
     """
-    Hand all records from *begin* (None: the first) up to *end* to *put*; return their number.
+    Hand keys and values from *begin* (None: the first) up to *end* to *put*; return their number.
+
+    Raises as `read_messages` does.
+    """
+
+    def take(name: str, records: list[Message]) -> None:
+        put(name, [each.key() for each in records], [each.value() for each in records])
+
+    return read_messages(settings, begin, end, take, progress)
+
+
+def read_messages(
+    settings: Settings,
+    begin: Positions | None,
+    end: Positions,
+    take: Take,
+    progress: Progress = lambda _topic, _done, _all: None,
+) -> int:
+    """
+    Hand all records from *begin* (None: the first) up to *end* to *take*; return their number.
 
     Records of a partition are in the log's order; partitions mix.  Raises Unreachable, and
     CheckFailed when a topic was made anew meanwhile or has lost the records asked for.
@@ -152,7 +172,7 @@ def read(
         if first != topic.offsets:
             reading = _Reading(settings, topic, first, from_the_first=begin is None)
             try:
-                count += reading.run(partial(put, name), partial(progress, name))
+                count += reading.run(partial(take, name), partial(progress, name))
             except KafkaException as error:
                 raise _unreachable(settings, str(error)) from error
             finally:
@@ -208,7 +228,7 @@ class _Reading:
 
     def run(
         self,
-        put: Callable[[list[bytes | None], list[bytes | None]], None],
+        take: Callable[[list[Message]], None],
         progress: Callable[[int, int], None],
     ) -> int:
         """Read to the end; return the number of records handed on."""
@@ -232,7 +252,7 @@ class _Reading:
             reached = int(self._reached.sum())
             records = self._records([first, *self._consumer.consume(READ_RECORDS, 0)])
             if records:
-                put([each.key() for each in records], [each.value() for each in records])
+                take(records)
                 count += len(records)
             if reached < int(self._reached.sum()):
                 heard_s = time.monotonic()

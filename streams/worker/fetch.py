@@ -35,6 +35,12 @@ logger = logging.getLogger(__name__)
 POLL_S: Final = 0.1
 FETCH_WAIT_MS: Final = 15  # the broker collects records for so long,
 FETCH_BYTES: Final = 100_000  # unless there are so many
+# What has been fetched is a queue: an objection waits for all content ahead of it.  With 20,000
+# records of a partition, fetched 1 MiB at a time, half of them waited for more than 1.1 s under
+# full load on a busy machine; so it is 0.4 to 0.7 s, and throughput no less.
+QUEUED_RECORDS: Final = 1_000  # of a partition: below, more is fetched,
+PARTITION_FETCH: Final = "max.partition.fetch.bytes"
+PARTITION_FETCH_BYTES: Final = 128 * 1024  # so much at a time
 # Under load one round commits while the next is folded.  Otherwise folding takes no time, and a
 # round taken early would only wait for the last one, and let those behind it wait for two.
 UNFINISHED_ROUNDS_MAX: Final = 2
@@ -138,10 +144,10 @@ class Fetch(threading.Thread):
             self._consumer.close()
 
     def _config(self) -> dict[str, Any]:
-        settings = self._settings
+        settings, options = self._settings, dict(self._settings.kafka_options)
         return settings.kafka(
             **{
-                METADATA_EVERY: dict(settings.kafka_options).get(METADATA_EVERY, METADATA_MS),
+                METADATA_EVERY: options.get(METADATA_EVERY, METADATA_MS),
                 "group.id": settings.group,
                 "session.timeout.ms": settings.session_timeout_ms,
                 "heartbeat.interval.ms": max(settings.session_timeout_ms // 5, 100),
@@ -157,7 +163,8 @@ class Fetch(threading.Thread):
                 "fetch.min.bytes": FETCH_BYTES,
                 "socket.nagle.disable": True,
                 "fetch.queue.backoff.ms": 2,
-                "queued.min.messages": 20_000,
+                "queued.min.messages": QUEUED_RECORDS,
+                PARTITION_FETCH: options.get(PARTITION_FETCH, PARTITION_FETCH_BYTES),
                 "queued.max.messages.kbytes": 32 * 1024,
             }
         )

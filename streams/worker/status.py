@@ -13,9 +13,10 @@ from streams.core.fold import CAUSED_BY_TIME
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.worker.fetch import Fetch
+from streams.worker.folded import Fanned, Folded
 from streams.worker.names import CONTENT, DEAD_LETTERS, INPUTS
 from streams.worker.page import Page, make_page
-from streams.worker.partition import Fanned, Folded, Partition
+from streams.worker.partition import Partition
 from streams.worker.rounds import Place, Round
 from streams.worker.stores import Stores
 

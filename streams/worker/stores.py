@@ -14,7 +14,8 @@ from streams.core.unacknowledged import Unacknowledged
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.worker.acknowledgements import Acknowledgements, Followed
-from streams.worker.partition import Folded, Partition
+from streams.worker.folded import Folded
+from streams.worker.partition import Partition
 from streams.worker.receipt_notes import Following
 from streams.worker.tails import Found
 

@@ -1,0 +1,93 @@
+"""
+A command of ours as a process of its own, the way anybody would run it.
+"""
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from streams.errors import CommandError
+from streams.watcher import watch
+
+STOP_TIMEOUT_S: Final = 15.0
+LOG_TAIL_LINES: Final = 15
+
+
+class Process:
+    """
+    `objections ARGUMENTS` with *environ* as its settings and its log in *log_path*; `with` runs it.
+
+    name: for people.  It is in a session of its own: a terminal's Ctrl-C reaches us, and we stop
+    it.
+    """
+
+    def __init__(
+        self, name: str, arguments: Sequence[str], environ: Mapping[str, str], log_path: Path
+    ) -> None:
+        self.name = name
+        self.log_path = log_path
+        self._arguments = arguments
+        self._environ = dict(environ)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._watcher: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:  # Ctrl-C at this very moment
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stop()
+
+    def ask_to_stop(self) -> None:
+        """Tell it to end, without waiting for it."""
+        if self._process is not None:
+            self._process.terminate()
+
+    def check(self) -> None:
+        """Raise CommandError, with the end of its log, when it has ended."""
+        assert self._process is not None
+        status = self._process.poll()
+        if status is not None:
+            raise CommandError(f"{self.name} ended with status {status}; {self.log_tail()}")
+
+    def log_tail(self) -> str:
+        """Return the end of its log, for people."""
+        lines = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()
+        tail = "\n".join(f"  {line}" for line in lines[-LOG_TAIL_LINES:]) or "  (empty)"
+        return f"the end of {self.log_path}:\n{tail}"
+
+    def _start(self) -> None:
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "streams.commands", *self._arguments],
+                env=self._environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._watcher = watch(self._process.pid, "TERM")
+
+    def _stop(self) -> None:
+        """End it in order, or kill it when that takes long."""
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        if self._watcher is not None:
+            self._watcher.communicate(b"done\n")
