@@ -17,15 +17,16 @@ from typing import Final
 
 Place = tuple[str, int]  # a topic, and the number of a partition
 
-LEARN_S: Final = 2.0
-CALM_FACTOR: Final = 1.3  # of the longest wait without an import, that is what is borne with one,
+LEARN_S: Final = 5.0
+CALM_FACTOR: Final = 1.2  # of the longest wait without an import is borne with one,
 TARGET_MIN_S: Final = 0.06  # within what a look every 0.05 s can tell
-TARGET_MAX_S: Final = 0.25  # and what a person who objects may notice
+TARGET_MAX_S: Final = 1.0
 PAUSE_S: Final = 1.5  # of waiting: the import stops until it is less than the target
 BEGIN_ROWS_PER_S: Final = 500.0
-FLOOR_ROWS_PER_S: Final = 50.0
-RISE: Final = 1.015  # with every look, 20 a second: doubled in 2.3 s
-FALL: Final = 0.75
+FLOOR_ROWS_PER_S: Final = 500.0  # little beside what a worker takes, and an end within an hour
+FIRST_RISE: Final = 1.015  # with every look, 20 a second: doubled in 2.3 s until it is too much,
+RISE: Final = 1.0012  # then in half a minute, so that too much is tried once in so long,
+FALL: Final = 0.5  # and most of the time there is room
 FALL_AGAIN_S: Final = 0.5  # what has fallen needs a while to show
 BURST_S: Final = 0.05  # as much as may go at once
 SLACK_RECORDS: Final = 2  # a transaction's marker behind the last record is committed by nobody
@@ -67,6 +68,7 @@ class Pace:
         self._budget = 0.0
         self._at_s = now_s
         self._fell_s = now_s
+        self._has_fallen = False
         self._held_back = False
         self._learns_until_s = now_s + LEARN_S
         self._calm_s = 0.0  # the longest wait so far, while learning
@@ -88,10 +90,12 @@ class Pace:
             self.paused = False
         if waits_s < self.target_s:
             # Where rows come slower than they might go, nothing is known of a higher rate.
-            self.rate *= RISE if self._held_back else 1.0
+            rise = RISE if self._has_fallen else FIRST_RISE
+            self.rate *= rise if self._held_back else 1.0
             self._held_back = False
         elif now_s - self._fell_s > FALL_AGAIN_S:
             self._fell_s = now_s
+            self._has_fallen = True
             self.rate = max(FLOOR_ROWS_PER_S, self.rate * FALL)
 
     def allow(self, now_s: float, wanted: int) -> int:
