@@ -2,9 +2,9 @@
 How fast an import may go beside live traffic.
 
 **The rule.**  What the workers have not done with yet is kept young: the rate rises while they take
-what comes at once, and falls when records wait longer than they do without an import, which is
-observed for LEARN_S before it begins, and a little.  So an import takes what is left over, whatever
-that is on this machine and at this hour, and nobody has to guess a number.
+what comes at once, and falls when records wait longer than they did in the first LEARN_S, in which
+the import is slow enough to make no difference.  So it takes what is left over, whatever that is on
+this machine and at this hour, and nobody has to guess a number.
 
 Why not otherwise: a topic of its own would be read by the same workers and committed in the same
 transactions, so that only its priority would be new, at the price of a second place where
@@ -18,7 +18,7 @@ from typing import Final
 Place = tuple[str, int]  # a topic, and the number of a partition
 
 LEARN_S: Final = 5.0
-CALM_FACTOR: Final = 1.2  # of the longest wait without an import is borne with one,
+CALM_FACTOR: Final = 1.2  # of the longest wait while learning is borne later,
 TARGET_MIN_S: Final = 0.06  # within what a look every 0.05 s can tell
 TARGET_MAX_S: Final = 1.0
 PAUSE_S: Final = 1.5  # of waiting: the import stops until it is less than the target
@@ -102,7 +102,7 @@ class Pace:
         """Return how many of *wanted* rows may go now."""
         if self.free and not self._fixed:
             return wanted
-        if self.paused or (now_s < self._learns_until_s and not self._fixed):
+        if self.paused:
             self._at_s = now_s
             return 0
         earned = (now_s - self._at_s) * self.rate
