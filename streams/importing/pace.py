@@ -25,8 +25,9 @@ PAUSE_S: Final = 1.5  # of waiting: the import stops until it is less than the t
 BEGIN_ROWS_PER_S: Final = 500.0
 FLOOR_ROWS_PER_S: Final = 500.0  # little beside what a worker takes, and an end within an hour
 FIRST_RISE: Final = 1.015  # with every look, 20 a second: doubled in 2.3 s until it is too much,
-RISE: Final = 1.0012  # then in half a minute, so that too much is tried once in so long,
+RISE: Final = 1.0025  # then in 14 s, so that too much is tried once in so long,
 FALL: Final = 0.5  # and most of the time there is room
+LATE_LOOKS: Final = 2  # in a row: one alone may be anything
 FALL_AGAIN_S: Final = 0.5  # what has fallen needs a while to show
 BURST_S: Final = 0.05  # as much as may go at once
 SLACK_RECORDS: Final = 2  # a transaction's marker behind the last record is committed by nobody
@@ -69,6 +70,7 @@ class Pace:
         self._at_s = now_s
         self._fell_s = now_s
         self._has_fallen = False
+        self._late_looks = 0
         self._held_back = False
         self._learns_until_s = now_s + LEARN_S
         self._calm_s = 0.0  # the longest wait so far, while learning
@@ -88,12 +90,13 @@ class Pace:
             self.paused = True
         elif waits_s < self.target_s:
             self.paused = False
-        if waits_s < self.target_s:
+        self._late_looks = 0 if waits_s < self.target_s else self._late_looks + 1
+        if not self._late_looks:
             # Where rows come slower than they might go, nothing is known of a higher rate.
             rise = RISE if self._has_fallen else FIRST_RISE
             self.rate *= rise if self._held_back else 1.0
             self._held_back = False
-        elif now_s - self._fell_s > FALL_AGAIN_S:
+        elif self._late_looks >= LATE_LOOKS and now_s - self._fell_s > FALL_AGAIN_S:
             self._fell_s = now_s
             self._has_fallen = True
             self.rate = max(FLOOR_ROWS_PER_S, self.rate * FALL)
