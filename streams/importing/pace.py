@@ -18,14 +18,14 @@ from typing import Final
 Place = tuple[str, int]  # a topic, and the number of a partition
 
 LEARN_S: Final = 5.0
-CALM_FACTOR: Final = 1.2  # of the longest wait while learning is borne later,
+CALM_FACTOR: Final = 1.0  # of the longest wait while learning is borne later,
 TARGET_MIN_S: Final = 0.06  # within what a look every 0.05 s can tell
 TARGET_MAX_S: Final = 1.0
 PAUSE_S: Final = 1.5  # of waiting: the import stops until it is less than the target
 BEGIN_ROWS_PER_S: Final = 500.0
 FLOOR_ROWS_PER_S: Final = 500.0  # little beside what a worker takes, and an end within an hour
 FIRST_RISE: Final = 1.015  # with every look, 20 a second: doubled in 2.3 s until it is too much,
-RISE: Final = 1.0025  # then in 14 s, so that too much is tried once in so long,
+RISE: Final = 1.0015  # then in 23 s, so that too much is tried once in so long,
 FALL: Final = 0.5  # and most of the time there is room
 LATE_LOOKS: Final = 2  # in a row: one alone may be anything
 FALL_AGAIN_S: Final = 0.5  # what has fallen needs a while to show
