@@ -23,6 +23,11 @@ COMMANDS = {
         "Say why a user's data may be used, or not.",
     ),
     "topics": ("streams.commands.topics", "topics", "Plan, apply and check the topics."),
+    "import": (
+        "streams.commands.importing",
+        "import_command",
+        "Bring in objections, ages, notices and content from files.",
+    ),
     "subscribe": (
         "streams.commands.subscribe",
         "subscribe",
