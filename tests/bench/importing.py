@@ -26,9 +26,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streams.bench.latency import Spread, spread
+from streams.bench.peers import Place
 from streams.bench.produce import PacedProducer, preload
 from streams.bench.run import START_TIMEOUT_S, fresh_place, is_quiet, wait_for_answers
-from streams.bench.systems import Place, System
+from streams.bench.systems import System
 from streams.bench.watch import Seen, Watcher
 from streams.bench.workload import Record, answered_ids, make, probes
 from streams.kafka.local import LocalKafka
