@@ -498,5 +498,6 @@ def cut_log(scene: Scene, *names: str) -> None:
         for name in names
         for number in range(PARTITIONS)
     ]
-    for future in admin.connect(settings).delete_records(places).values():
+    client = admin.connect(settings)  # kept until it has answered: what it promised ends with it
+    for future in client.delete_records(places).values():
         future.result()

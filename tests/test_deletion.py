@@ -63,7 +63,8 @@ def compact_at_once(kafka: LocalKafka, prefix: str) -> None:
             resource.add_incremental_config(
                 ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
             )
-    for future in admin.connect(settings).incremental_alter_configs(resources).values():
+    client = admin.connect(settings)  # kept until it has answered
+    for future in client.incremental_alter_configs(resources).values():
         future.result(10)
 
 
