@@ -104,9 +104,7 @@ class Kafka(NamedTuple):
             transaction = None
         return self._replace(transactions=put(self.transactions, worker, transaction))
 
-    def write(
-        self, worker: int, row: Row, outputs: tuple[Output, ...], *, late: bool
-    ) -> "Kafka":
+    def write(self, worker: int, row: Row, outputs: tuple[Output, ...], *, late: bool) -> "Kafka":
         """Return the cluster once the records of a worker's transaction are in the log."""
         transaction = self.transactions[worker]
         assert transaction is not None
@@ -139,7 +137,9 @@ class Kafka(NamedTuple):
     def _end(self, at: int | None, status: Status) -> "Kafka":
         if at is None:
             return self
-        return self._replace(entries=put(self.entries, at, self.entries[at]._replace(status=status)))
+        return self._replace(
+            entries=put(self.entries, at, self.entries[at]._replace(status=status))
+        )
 
     def without_first(self) -> "Kafka":
         """Return the cluster whose first entry, which has ended, is part of the past."""

@@ -58,6 +58,8 @@ class StoreRules:
     ack_after_durable: an acknowledgement follows the data.
     no_acks_in_resync: during a resync the last acknowledgement stands.
     going_back_noticed: a store behind its acknowledgement is resynced.
+    generation_compared: so is one of an earlier generation than the group's offset.
+    former_owner_refused: the group takes no offsets from who has lost the place.
     sweep_at_the_end: what a resync does not confirm is removed when it has read to the end,
     never before.
     swept: it is removed at all.
@@ -71,6 +73,8 @@ class StoreRules:
     ack_after_durable: bool = True
     no_acks_in_resync: bool = True
     going_back_noticed: bool = True
+    generation_compared: bool = True
+    former_owner_refused: bool = True
     sweep_at_the_end: bool = True
     swept: bool = True
     generation_confirmed: bool = True

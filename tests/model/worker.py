@@ -7,84 +7,12 @@ are cycle.py, partition.py and transaction.py, `said` is unanswered.py, `hold_un
 """
 
 from collections.abc import Iterator
-from enum import Enum
-from typing import Final, NamedTuple
 
 from tests.model import core
-from tests.model.core import Content, Folded, Objection, Output, Positions, Row
-from tests.model.log import Kafka, Status, Transaction, highest, put, wrong_behind
+from tests.model.core import Folded, Output, Positions, Row
+from tests.model.log import Kafka, Status, Transaction, highest, put
 from tests.model.rules import Rules
-
-NOBODY: Final = -1
-
-
-class Inputs(NamedTuple):
-    """What arrives, in this order within each input, in any order between them."""
-
-    objections: tuple[Objection, ...]
-    content: tuple[Content, ...]
-
-    @property
-    def ends(self) -> Positions:
-        """Where the inputs end when all has arrived."""
-        return Positions(len(self.objections), len(self.content))
-
-
-class Phase(Enum):
-    """Of a worker, as it sees itself."""
-
-    OFF = "off"
-    TAKING = "taking over"
-    SERVING = "serving"
-
-
-class Batch(NamedTuple):
-    """
-    A cycle on its way.
-
-    told: its offsets are sent; written: its records are.
-    early: it allows something before objections are read to the end they had at take-over.
-    """
-
-    row: Row
-    outputs: tuple[Output, ...]
-    told: bool = False
-    written: bool = False
-    early: bool = False
-
-
-class Worker(NamedTuple):
-    """
-    One worker.
-
-    stored, reached: its local store, and how far in the log it has got: they outlive a crash.
-    0: it lacks something of the log's past; 1: it has all of that; more: entries beyond.
-    asked: the group's offsets, as a take-over was told.
-    row: the state in memory, without the batch on its way.
-    hold_until: objections to be folded before anything is allowed.
-    said, until: what aborted transactions have said, answered when the inputs are read so far.
-    """
-
-    phase: Phase = Phase.OFF
-    generation: int = 0
-    stored: Row = Row()
-    reached: int = 0
-    asked: Positions | None = None
-    restored: bool = False
-    row: Row = Row()
-    hold_until: int = 0
-    said: tuple[Output, ...] = ()
-    until: Positions = Positions()
-    batch: Batch | None = None
-
-
-class State(NamedTuple):
-    """Everything.  wrong: what has happened that must not."""
-
-    kafka: Kafka
-    workers: tuple[Worker, ...]
-    faults_left: int
-    wrong: str | None = None
+from tests.model.world import Batch, Inputs, Phase, State, Worker, settled, with_worker
 
 
 class Workers:
@@ -94,9 +22,7 @@ class Workers:
     strict: a reader of uncommitted data must also end right after late writes (see `Entry`).
     """
 
-    def __init__(
-        self, inputs: Inputs, rules: Rules, faults: int, *, strict: bool = False
-    ) -> None:
+    def __init__(self, inputs: Inputs, rules: Rules, faults: int, *, strict: bool = False) -> None:
         self._inputs = inputs
         self._rules = rules
         self._faults = faults
@@ -159,15 +85,13 @@ class Workers:
             else:
                 yield from self._go_on(state, number, worker, worker.batch)
 
-    def _take_over(
-        self, state: State, number: int, worker: Worker
-    ) -> Iterator[tuple[str, State]]:
+    def _take_over(self, state: State, number: int, worker: Worker) -> Iterator[tuple[str, State]]:
         kafka, rules = state.kafka, self._rules
         may_ask = worker.restored or rules.offsets_first
+        may_ask = may_ask and not (rules.offsets_wait and kafka.has_pending_offsets())
         if worker.asked is None and may_ask:
-            if not (rules.offsets_wait and kafka.has_pending_offsets()):
-                then = worker._replace(asked=kafka.committed)
-                yield f"worker {number} asks the group's offsets", self._serve(state, number, then)
+            then = worker._replace(asked=kafka.committed)
+            yield f"worker {number} asks the group's offsets", self._serve(state, number, then)
         if not worker.restored and (worker.asked is not None or not rules.offsets_first):
             end = kafka.last_stable()
             if end == len(kafka.entries) or not rules.rows_to_the_end:
@@ -254,8 +178,9 @@ class Workers:
         if not batch.told:
             if rules.group_metadata and worker.generation != kafka.generation:
                 refused = state._replace(kafka=kafka.change(number, transaction).abort(number))
-                yield f"{number} is refused as a former owner", with_worker(
-                    refused, number, _ended(worker)
+                yield (
+                    f"{number} is refused as a former owner",
+                    with_worker(refused, number, _ended(worker)),
                 )
             elif rules.offsets_in_transaction:
                 then = kafka.change(number, transaction._replace(offsets=batch.row.at))
@@ -303,9 +228,7 @@ class Workers:
             reached = 1 + len(state.kafka.entries)
         else:
             reached = transaction.entry + 2
-        then = worker._replace(
-            stored=stored, reached=reached, row=batch.row, said=said, batch=None
-        )
+        then = worker._replace(stored=stored, reached=reached, row=batch.row, said=said, batch=None)
         return with_worker(state, number, then)
 
     # Faults.
@@ -322,14 +245,16 @@ class Workers:
         if (worker.batch is None and transaction is None) or (is_off and undecided):
             lost = state.workers[kafka.owner].phase is Phase.OFF
             if lost or left:
-                yield f"the partition moves to worker {number}", _move(
-                    state if lost else faulty, number
+                yield (
+                    f"the partition moves to worker {number}",
+                    _move(state if lost else faulty, number),
                 )
         if undecided and (left or is_off):
             fenced = put(kafka.fenced, number, not is_off)
             then = kafka.abort(number)._replace(fenced=fenced)
-            yield f"the transaction of {number} expires", (state if is_off else faulty)._replace(
-                kafka=then
+            yield (
+                f"the transaction of {number} expires",
+                (state if is_off else faulty)._replace(kafka=then),
             )
         if left and undecided and worker.batch is not None and worker.batch.told:
             yield f"worker {number} has to abort", self._abort(faulty, number, worker.batch)
@@ -347,7 +272,7 @@ class Workers:
             row=row._replace(at=at),
             hold_until=max(worker.hold_until, kafka.arrived.objections),
             said=said,
-            until=batch.row.at,
+            until=Positions(*map(max, worker.until, batch.row.at)),
             batch=None,
         )
         return with_worker(state._replace(kafka=kafka.abort(number)), number, worker)
@@ -411,48 +336,12 @@ class Workers:
         return "; ".join(parts)
 
 
-def with_worker(state: State, number: int, worker: Worker) -> State:
-    """Return *state* with another *worker*."""
-    return state._replace(workers=put(state.workers, number, worker))
-
-
-def settled(state: State) -> State:
-    """Return *state* with what no longer matters left out: the fewer the states, the better."""
-    kafka, workers, wrong = state.kafka, state.workers, state.wrong
-    while kafka.entries and kafka.entries[0].status is not Status.OPEN:
-        first = kafka.entries[0]
-        counts = first.status is Status.COMMITTED
-        if counts:
-            wrong = wrong or wrong_behind(kafka.past.last, first.outputs)
-        kafka = kafka.without_first()
-        least = 2 if counts else 1
-        workers = tuple(
-            each._replace(reached=max(each.reached - 1, 1) if each.reached >= least else 0)
-            for each in workers
-        )
-    workers = tuple(_tidy(each) for each in workers)
-    return State(kafka, workers, state.faults_left, wrong)
-
-
-def _tidy(worker: Worker) -> Worker:
-    if worker.reached == 0 and worker.stored != Row():
-        worker = worker._replace(stored=Row())  # what it lacks replaces it
-    if worker.batch is None:
-        if worker.hold_until and worker.hold_until <= worker.row.at.objections:
-            worker = worker._replace(hold_until=0)
-        if worker.until != Positions() and not (worker.said or worker.row.left):
-            worker = worker._replace(until=Positions())
-    return worker
-
-
 def outranked(said: tuple[Output, ...], outputs: tuple[Output, ...]) -> tuple[Output, ...]:
     """Return what of *said* no output outranks."""
     if not said:
         return said
     best = {each.key: each for each in highest(outputs)}
-    return tuple(
-        each for each in said if each.key not in best or best[each.key].rank < each.rank
-    )
+    return tuple(each for each in said if each.key not in best or best[each.key].rank < each.rank)
 
 
 def _ended(worker: Worker) -> Worker:
