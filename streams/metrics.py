@@ -167,6 +167,34 @@ METRICS: Final = (
     STORE_PROPAGATION, OLDEST_UNACKNOWLEDGED, STORE_REGRESSIONS, ACKNOWLEDGEMENTS_REFUSED,
 )  # fmt: skip
 
+# What `objections monitor` tells of itself, beside the lag and the ages above.
+MONITOR_UP = Metric(
+    "objections_monitor_up",
+    "gauge",
+    (),
+    "",
+    "1 while Kafka tells the monitor all that it asks; 0 otherwise: what was known then ages on.",
+)
+MONITOR_LOOK_AGE = Metric(
+    "objections_monitor_look_age_seconds",
+    "gauge",
+    (),
+    "seconds",
+    "How long ago Kafka last told the monitor all that it asked; absent before it did.",
+)
+MONITOR_PARTITIONS_READ = Metric(
+    "objections_monitor_partitions_read",
+    "gauge",
+    (),
+    "partitions",
+    "Partitions of which all fan-outs are known: whose changelog has been read to its end.",
+)
+
+MONITOR_METRICS: Final = (
+    OLDEST_UNPROPAGATED, CONSUMER_LAG, OLDEST_UNACKNOWLEDGED,
+    MONITOR_UP, MONITOR_LOOK_AGE, MONITOR_PARTITIONS_READ,
+)  # fmt: skip
+
 
 class Gauges(Protocol):
     """What is asked at each scrape; seconds, records and items as the methods' metrics say."""
@@ -291,9 +319,9 @@ class Metrics(Collector):
             elif metric.type == "counter":
                 with self._lock:
                     counts = dict(self._counts[metric])
-                yield _filled(CounterMetricFamily, metric, counts)
+                yield _counter(metric, counts)
             else:
-                yield _filled(GaugeMetricFamily, metric, gauges[metric])
+                yield gauge(metric, gauges[metric])
 
     def _observe(self, stage: Stage, topic: str, received_ms: Sequence[int], now_ms: int) -> None:
         if not received_ms:
@@ -314,8 +342,8 @@ class Metrics(Collector):
         }
         found[RESTORE] = {(): self._restore_s}
         if self._source is not None:
-            found[OLDEST_UNPROPAGATED] = _by_place(self._source.oldest_unpropagated())
-            found[CONSUMER_LAG] = _by_place(self._source.lag())
+            found[OLDEST_UNPROPAGATED] = by_place(self._source.oldest_unpropagated())
+            found[CONSUMER_LAG] = by_place(self._source.lag())
             found[FANOUT_PENDING] = _by_partition(self._source.fanout_pending())
             found[CLOCK_OVERDUE] = _by_partition(self._source.clock_overdue())
             found[POLICY_PENDING] = _by_partition(self._source.policy_pending())
@@ -337,18 +365,23 @@ class Metrics(Collector):
         return family
 
 
-def _filled(
-    make: type[CounterMetricFamily] | type[GaugeMetricFamily],
-    metric: Metric,
-    values: Mapping[Labels, float],
-) -> CounterMetricFamily | GaugeMetricFamily:
-    family = make(metric.name, metric.meaning, labels=metric.labels)
+def _counter(metric: Metric, values: Mapping[Labels, float]) -> CounterMetricFamily:
+    family = CounterMetricFamily(metric.name, metric.meaning, labels=metric.labels)
     for labels, value in values.items():
         family.add_metric(labels, value)
     return family
 
 
-def _by_place(values: Mapping[tuple[str, int], float]) -> dict[Labels, float]:
+def gauge(metric: Metric, values: Mapping[Labels, float]) -> GaugeMetricFamily:
+    """Return the family of a gauge, with a series for each of *values*."""
+    family = GaugeMetricFamily(metric.name, metric.meaning, labels=metric.labels)
+    for labels, value in values.items():
+        family.add_metric(labels, value)
+    return family
+
+
+def by_place(values: Mapping[tuple[str, int], float]) -> dict[Labels, float]:
+    """Return values by their labels topic and partition."""
     return {(topic, str(partition)): value for (topic, partition), value in values.items()}
 
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from streams.bench import report, systems, workload
+from streams.bench import peers, report, systems, workload
 from streams.bench.latency import growth, spread
 from streams.bench.run import differences
 from streams.bench.throughput import Throughput
@@ -185,7 +185,7 @@ def test_peers_are_checked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     systems.check_available(("ours", "faust"))
     with pytest.raises(UsageProblem, match="nobody"):
         systems.check_available(("nobody",))
-    monkeypatch.setattr(systems, "_PEERS", tmp_path)
+    monkeypatch.setattr(peers, "PROGRAMS", tmp_path)
     with pytest.raises(UsageProblem, match="--peers ours"):
         systems.check_available(("ours", "faust"))
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from streams.core.item import Item
 from streams.kafka.local import LocalKafka
 from streams.state import rows
+from streams.worker.names import INPUTS
 from tests.fault_load import Load, assert_faultless, wait_until_served
 from tests.worker_process import (
     PARTITIONS,
@@ -58,6 +59,7 @@ def test_partitions_move_between_workers_that_join_and_leave(
 
                 assert {0, 1, 2, 3} == owned(one) | owned(other)
                 assert PARTITIONS // 2 == len(owned(one)) == len(owned(other))
+                wait_for(lambda: _tell_all_once(one, other), "each partition told of by one")
 
                 getattr(other, leave)()
                 wait_until_served(one)
@@ -97,6 +99,16 @@ def test_a_restore_longer_than_a_rebalance_may_take_ends(
     assert longest_s > SHORT_MS / 1000, "the restore was too short to prove anything"
     assert assignments <= 3, one.log()
     assert_faultless(kafka, prefix)
+
+
+def _tell_all_once(one: Worker, other: Worker) -> bool:
+    """Whether the metrics of both together tell of every input and partition, none twice."""
+    names = ("objections_consumer_lag_records", "objections_oldest_unpropagated_seconds")
+    for name in names:
+        told = [each for x in (one, other) for each in x.metrics() if each.startswith(name)]
+        if not len(told) == len(set(told)) == len(INPUTS) * PARTITIONS:
+            return False
+    return True
 
 
 def owned(worker: Worker) -> set[int]:

@@ -14,6 +14,7 @@ from streams.core.policy import Policy
 from streams.core.times import DAY_MS, end_of_day_ms, to_day
 from streams.errors import Halt
 from streams.state.store import Memory, Store
+from streams.worker.folded import Folded
 from streams.worker.intake import Fetched, Intake, take_in
 from streams.worker.names import (
     ACCOUNT_AGES,
@@ -24,7 +25,7 @@ from streams.worker.names import (
     RECEIPTS,
     USER_TOPICS,
 )
-from streams.worker.partition import Folded, Partition
+from streams.worker.partition import Partition
 from tests.making import NOW_MS
 
 SLICE_ITEMS = 5

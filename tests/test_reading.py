@@ -278,6 +278,18 @@ def test_lag_counts_content_that_waits(desk: Desk) -> None:
     desk.kafka.add(OBJECTIONS, 3)
     desk.take(*desk.kafka.fetch(CONTENT), *desk.kafka.fetch(OBJECTIONS, 1))
 
-    assert desk.reading.lag()[CONTENT, 0] == 3
-    assert desk.reading.lag()[OBJECTIONS, 0] == 2
-    assert set(desk.reading.held_since_s()) == {0}
+    lag = desk.reading.lag(1_000.0)
+
+    assert lag[CONTENT, 0] == 3
+    assert lag[OBJECTIONS, 0] == 2
+
+
+def test_what_is_not_read_is_as_old_as_the_last_moment_without_it(desk: Desk) -> None:
+    """Content that waits came after the last look by which all of it was read."""
+    desk.reading.lag(1_000.0)
+    desk.kafka.add(CONTENT, 3)
+    desk.kafka.add(OBJECTIONS, 3)
+    desk.take(*desk.kafka.fetch(CONTENT), *desk.kafka.fetch(OBJECTIONS, 1))
+    desk.reading.lag(1_060.0)
+
+    assert desk.reading.unread_since_s()[CONTENT, 0] == 1_000.0

@@ -4,9 +4,11 @@
 Topics are made once; every test breaks one thing, sees it named, and has it mended again.
 """
 
+import gc
 import json
 import time
 import uuid
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -293,3 +295,17 @@ def test_more_replicas_than_brokers_are_bad_usage(fresh: Topics) -> None:
     assert told.exit_code == 2
     assert "--replication is 3" in told.output
     assert admin.look(fresh.client, fresh.settings).topics == {}
+
+
+def test_a_client_ends_with_its_last_reference() -> None:
+    """
+    Without a collection: a process that makes a new client after each failure goes on for ever.
+    """
+    gc.disable()
+    try:
+        client = admin.connect(Settings(bootstrap="127.0.0.1:1"))
+        known = weakref.ref(client)
+        del client
+        assert known() is None
+    finally:
+        gc.enable()

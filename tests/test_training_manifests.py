@@ -19,8 +19,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from streams.errors import UsageProblem
+from streams.files import lines
 from streams.settings import Settings
-from streams.training import AllowedItems, allowed, filtering, lines, parquet
+from streams.training import AllowedItems, allowed, filtering, parquet
 from streams.training.filtering import Filtered, Plan
 from streams.training.index import Index
 from streams.training.manifests import sources

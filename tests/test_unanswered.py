@@ -11,8 +11,8 @@ from streams.core.outputs import Output
 from streams.core.times import DAY_MS
 from streams.kafka.local import LocalKafka
 from streams.state import rows
+from streams.worker.folded import Folded
 from streams.worker.names import OBJECTIONS
-from streams.worker.partition import Folded
 from streams.worker.unanswered import Said, read
 from tests.making import NOW_MS, content, grown_up, notice
 from tests.making import objection as real_objection

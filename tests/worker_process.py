@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import ClassVar, Final, NamedTuple, Self
 
 from streams.kafka.local import HOST, LocalKafka, free_port
 from tests.worker_inputs import Inputs, Sent
@@ -80,6 +80,8 @@ class Worker:
     variables: further settings, without OBJECTIONS_ (`FANOUT_SLICE_ITEMS=10`).
     It may be started again after it ended: same state, same port, same log.
     """
+
+    command: ClassVar[str] = "worker"  # of `objections`
 
     def __init__(
         self,
@@ -151,7 +153,7 @@ class Worker:
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "streams.commands", "worker"],
+                [sys.executable, "-m", "streams.commands", self.command],
                 cwd=ROOT,
                 env=self.environ,
                 stdin=subprocess.DEVNULL,

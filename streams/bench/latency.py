@@ -16,7 +16,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from streams.bench.produce import PacedProducer, preload
+from streams.bench.activity import account, objection
+from streams.bench.peers import Place
+from streams.bench.produce import Make, PacedProducer, preload
 from streams.bench.run import (
     START_TIMEOUT_S,
     Offsets,
@@ -25,12 +27,14 @@ from streams.bench.run import (
     is_quiet,
     wait_for_answers,
 )
-from streams.bench.systems import Place, System
+from streams.bench.systems import System
 from streams.bench.watch import Seen, Watcher
-from streams.bench.workload import Allowed, Record, answered_ids, probes
+from streams.bench.workload import Allowed, Record, answered_ids, make, probes
 from streams.errors import CommandError
 
 LOOK_S: Final = 0.1
+ACCOUNT: Final = "account"  # the one that objects in the middle
+KNOWN_PER_S: Final = 300.0  # so many records even a slow system has to answer
 GROWTH_MS: Final = 500.0  # by which the last quarter may wait longer than the first: noise
 DRAIN_FACTOR: Final = 3.0  # of the time of offering: so long a system that lags may take,
 DRAIN_S: Final = 30.0  # and so much longer
@@ -43,6 +47,7 @@ class Spread(msgspec.Struct, frozen=True):
     p50_ms: float | None
     p99_ms: float | None
     worst_ms: float | None
+    p999_ms: float | None = None
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +59,8 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     unanswered_at_end: content records that waited when the last record was offered.
     finished: whether all were answered in the end; if not, latencies are those of the answered.
     kept_up: finished, and no longer waits at the end than at the beginning.
+    account_items, account_purged_s: of the account that objects in the middle, if there is one, the
+    items and the time from its objection to the receipt of the last one's tombstone.
     """
 
     system: str
@@ -66,43 +73,64 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     finished: bool
     answers: Spread
     objections: Spread
+    account_items: int
+    account_purged_s: float | None
     cpu_us_per_event: float
     resident_mib: float
     differences: tuple[str, ...]
 
 
 class Load(NamedTuple):
-    """What is offered: the workload of *seed*, *warmup_s* of it not measured."""
+    """
+    What is offered: the workload that *make* makes of *seed*, *warmup_s* of it not measured.
+
+    account_items: of an account that is known beforehand and objects in the middle; 0 for none.
+    """
 
     records: Sequence[Record]
     seed: int
     rate: float
     warmup_s: float
+    make: Make = make
+    account_items: int = 0
+
+    @property
+    def known(self) -> list[Record]:
+        """What is answered before the first record is offered."""
+        return [*probes(), *(account(self.account_items, ACCOUNT) if self.account_items else ())]
+
+    @property
+    def everything(self) -> list[Record]:
+        """All that has been written in the end."""
+        objections = [objection(ACCOUNT)] if self.account_items else []
+        return [*self.known, *self.records, *objections]
 
 
 def measure(name: str, place: Place, load: Load, allowed: Allowed, say: Say) -> Latency:
     """Run system *name* at *place*; *allowed* is what must stand in the end."""
-    first = probes()
-    wanted = len(answered_ids(load.records)) + len(first)
+    first = load.known
+    before = len(answered_ids(first))
+    wanted = len(answered_ids(load.records)) + before
     with (
-        Watcher(place.bootstrap, place.prefix, place.partitions) as watcher,
+        Watcher(place.bootstrap, place.prefix, place.partitions, ACCOUNT) as watcher,
         PacedProducer(
-            place.bootstrap, place.prefix, len(load.records), load.seed, load.rate
+            place.bootstrap, place.prefix, len(load.records), load.seed, load.rate, load.make
         ) as producer,
         System(name, place) as system,
     ):
         say(f"{name}: starting")
         preload(place.bootstrap, place.prefix, first, lambda _done: None)
-        wait_for_answers(system, watcher, len(first), START_TIMEOUT_S)
+        wait_for_answers(system, watcher, before, _known_timeout_s(before))
         begun = system.usage()
         producer.tell("begin")
-        _follow(system, producer, load, say)
+        objected_ns = _follow(system, place, producer, load, say)
         unanswered = wanted - watcher.answered
         ended = system.usage()
         sent_ns = producer.finish()
         say(f"{name}: waiting for the last answers")
         finished = _drain(system, place, watcher, wanted, len(load.records) / load.rate)
         seen = watcher.finish()
+    purged = objected_ns and len(seen.purged) == load.account_items
     measured = [
         (record, at_ns)
         for record, at_ns in zip(load.records, sent_ns, strict=True)
@@ -121,6 +149,8 @@ def measure(name: str, place: Place, load: Load, allowed: Allowed, say: Say) -> 
         finished=finished,
         answers=spread(answers_ms),
         objections=spread(_decisions_ms(measured, seen)),
+        account_items=load.account_items,
+        account_purged_s=(seen.purged_ns - objected_ns) / 1e9 if purged else None,
         cpu_us_per_event=(ended.cpu_s - begun.cpu_s) / len(load.records) * 1e6,
         resident_mib=ended.resident_bytes / 2**20,
         differences=tuple(differences(seen, allowed)) if finished else (),
@@ -133,9 +163,8 @@ def spread(latencies_ms: Iterable[float]) -> Spread:
     if not ordered:
         return Spread(0, None, None, None)
     last = len(ordered) - 1
-    return Spread(
-        len(ordered), ordered[round(last * 0.5)], ordered[round(last * 0.99)], ordered[last]
-    )
+    p50_ms, p99_ms, p999_ms = (ordered[round(last * share)] for share in (0.5, 0.99, 0.999))
+    return Spread(len(ordered), p50_ms, p99_ms, ordered[last], p999_ms)
 
 
 def growth(latencies_ms: Sequence[float]) -> float:
@@ -146,14 +175,25 @@ def growth(latencies_ms: Sequence[float]) -> float:
     return median(latencies_ms[-quarter:]) - median(latencies_ms[:quarter])
 
 
-def _follow(system: System, producer: PacedProducer, load: Load, say: Say) -> None:
+def _known_timeout_s(records: int) -> float:
+    return START_TIMEOUT_S + records / KNOWN_PER_S
+
+
+def _follow(system: System, place: Place, producer: PacedProducer, load: Load, say: Say) -> int:
+    """Wait for the end of offering; return when the account objected, 0 if there is none."""
+    objected_ns = 0
+    middle = (load.warmup_s * load.rate + len(load.records)) / 2
     while not producer.has_answered():
         system.check()
+        if load.account_items and not objected_ns and producer.sent >= middle:
+            objected_ns = time.time_ns()
+            preload(place.bootstrap, place.prefix, [objection(ACCOUNT)], lambda _done: None)
         say(
             f"{system.name} at {load.rate:,.0f}/s: "
             f"{producer.sent:,} of {len(load.records):,} offered"
         )
         time.sleep(LOOK_S)
+    return objected_ns
 
 
 def _drain(system: System, place: Place, watcher: Watcher, wanted: int, offering_s: float) -> bool:

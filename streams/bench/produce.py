@@ -19,6 +19,8 @@ FLUSH_TIMEOUT_S: Final = 60.0
 NAP_S: Final = 0.001  # how precisely a rate is kept
 _POLL_EVERY_RECORDS: Final = 1_000
 
+Make = Callable[[int, int], list[Record]]  # (records, seed) -> the workload
+
 
 def preload(
     bootstrap: str, prefix: str, records: Sequence[Record], say: Callable[[int], None]
@@ -37,10 +39,12 @@ def preload(
 class PacedProducer(Child):
     """A process that offers the first *records* records of a workload at *rate* per second."""
 
-    def __init__(self, bootstrap: str, prefix: str, records: int, seed: int, rate: float) -> None:
+    def __init__(
+        self, bootstrap: str, prefix: str, records: int, seed: int, rate: float, make: Make = make
+    ) -> None:
         self._sent = counter()
         super().__init__(
-            "offer records", _offer, bootstrap, prefix, records, seed, rate, self._sent
+            "offer records", _offer, bootstrap, prefix, records, seed, rate, make, self._sent
         )
 
     @property
@@ -60,6 +64,7 @@ def _offer(
     records: int,
     seed: int,
     rate: float,
+    make: Make,
     sent: Any,
     parent: Parent,
 ) -> None:

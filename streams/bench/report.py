@@ -63,6 +63,7 @@ _THROUGHPUT: Final[dict[str, Callable[[Throughput], float]]] = {
 _LATENCY: Final[dict[str, Callable[[Latency], float | None]]] = {
     "p50_ms": lambda run: run.answers.p50_ms,
     "p99_ms": lambda run: run.answers.p99_ms,
+    "p999_ms": lambda run: run.answers.p999_ms,
     "worst_ms": lambda run: run.answers.worst_ms,
     "objections_p50_ms": lambda run: run.objections.p50_ms,
     "objections_p99_ms": lambda run: run.objections.p99_ms,
@@ -153,10 +154,11 @@ def latency_table(runs: Sequence[Latency]) -> list[str]:
 
 def stores_as_json(options: dict[str, Any], runs: Sequence[StoreRun]) -> dict[str, Any]:
     """Return the whole measurement of data stores as plain data for `msgspec.json.encode`."""
-    return {**_about("stores", options), "runs": list(runs)}
+    return {**about("stores", options), "runs": list(runs)}
 
 
-def _about(what: str, options: dict[str, Any]) -> dict[str, Any]:
+def about(what: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Return what was measured, and where."""
     return {
         "measurement": what,
         "options": options,
@@ -176,7 +178,7 @@ def as_json(
 ) -> dict[str, Any]:
     """Return the whole measurement as plain data for `msgspec.json.encode`."""
     content = {
-        **_about(what, options),
+        **about(what, options),
         "ok": not any(run.differences for run in runs),
         "runs": list(runs),
     }
@@ -184,16 +186,17 @@ def as_json(
     latencies = [run for run in runs if isinstance(run, Latency)]
     if throughputs:
         summary = throughput_summary(throughputs)
-        content["summary"] = _plain(summary)
+        content["summary"] = plain(summary)
         content["ratios"] = ratios(summary)
     else:
         by_rate = {run.rate: latency_summary(latencies, run.rate) for run in latencies}
-        content["summary"] = {f"{rate:g}": _plain(found) for rate, found in by_rate.items()}
+        content["summary"] = {f"{rate:g}": plain(found) for rate, found in by_rate.items()}
         content["ratios"] = {f"{rate:g}": ratios(found) for rate, found in by_rate.items()}
     return content
 
 
-def _plain(summary: dict[str, Figures]) -> dict[str, dict[str, dict[str, float] | None]]:
+def plain(summary: dict[str, Figures]) -> dict[str, dict[str, dict[str, float] | None]]:
+    """Return *summary* as plain data."""
     return {
         name: {figure: found._asdict() if found else None for figure, found in figures.items()}
         for name, figures in summary.items()

@@ -14,7 +14,8 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 import topics
-from streams.bench.systems import Place, System
+from streams.bench.peers import Place
+from streams.bench.systems import System
 from streams.bench.watch import Seen, Watcher
 from streams.bench.workload import Allowed
 from streams.errors import CommandError
@@ -88,10 +89,14 @@ def fresh_place(bootstrap: str, partitions: int, folder: Path, label: str) -> It
 
 
 def _delete(client: AdminClient, prefix: str) -> None:
-    """Delete the topics under *prefix*; says so where it cannot, and hides no other error."""
+    """
+    Delete the topics that have *prefix* in their names, as a peer's own may begin otherwise.
+
+    Says so where it cannot, and hides no other error.
+    """
     try:
         found = client.list_topics(timeout=ANSWER_TIMEOUT_S).topics
-        left = [name for name in found if name.startswith(prefix)]
+        left = [name for name in found if prefix in name]
         for future in client.delete_topics(left).values():
             future.result(ANSWER_TIMEOUT_S)
     except (KafkaException, TimeoutError) as error:

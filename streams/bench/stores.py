@@ -17,8 +17,9 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from streams.bench import produce
 from streams.bench.latency import Spread, spread
+from streams.bench.peers import Place
 from streams.bench.run import Offsets, Say
-from streams.bench.systems import Place, Program, System, follower
+from streams.bench.systems import Program, System, follower
 from streams.bench.workload import Record
 from streams.core.receipts import Receipt
 from streams.errors import CommandError

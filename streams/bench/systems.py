@@ -1,7 +1,7 @@
 """
 The systems under measurement: a process each, its processor time and its memory.
 
-Ours is `objections worker`; the other is the Faust app of the source tree.  Each runs in a session
+Ours is `objections worker`; the others are peers.py's.  Each runs in a session
 of its own, so that a terminal's Ctrl-C reaches the measuring first, with a watcher that ends it
 when we are gone in whatever way.
 """
@@ -10,21 +10,22 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
 import psutil
 
+from streams.bench.peers import PEERS, Launch, Place, check_program, python_path
 from streams.errors import CommandError, UsageProblem
+from streams.kafka.jars import Say, say_on_stderr
 from streams.watcher import watch
 
-NAMES: Final = ("ours", "faust")
+OURS: Final = "ours"
+NAMES: Final = (OURS, *PEERS)
 STOP_TIMEOUT_S: Final = 15.0
 _LOG_TAIL_LINES: Final = 15
-_ROOT: Final = Path(__file__).parents[2]
-_PEERS: Final = _ROOT / "tests" / "bench" / "peers"
 _OBJECTIONS: Final = "from streams.commands import main; main()"
 
 # They change decisions or topics: what is expected would not hold.
@@ -36,15 +37,6 @@ class Usage(NamedTuple):
 
     cpu_s: float
     resident_bytes: int
-
-
-class Place(NamedTuple):
-    """Where a run takes place: on which Kafka, under which topic prefix, in which folder."""
-
-    bootstrap: str
-    prefix: str
-    partitions: int
-    folder: Path
 
 
 class Program:
@@ -132,36 +124,35 @@ class System(Program):
     """One system running at *place*; *variables* are for ours alone."""
 
     def __init__(self, name: str, place: Place, **variables: str) -> None:
-        self.group = f"{place.prefix}{'objections' if name == 'ours' else 'peer'}"
-        command, environ, folder = (_ours if name == "ours" else _faust)(place)
-        super().__init__(name, command, environ | variables, folder, place.folder)
+        self.group = f"{place.prefix}{'objections' if name == OURS else 'peer'}"
+        launch = _ours(place) if name == OURS else PEERS[name].launch(place)
+        environ = launch.environ | variables
+        super().__init__(name, launch.command, environ, launch.folder, place.folder)
 
 
 def follower(place: Place, store: str, url: str) -> Program:
     """Return an `objections subscribe` that keeps *store*, the one at *url*."""
-    _, environ, folder = _ours(place)
+    ours = _ours(place)
     command = [sys.executable, "-c", _OBJECTIONS, "subscribe", "--store", store, "--sink", url]
-    return Program(f"store-{store}", command, environ, folder, place.folder)
+    return Program(f"store-{store}", command, ours.environ, ours.folder, place.folder)
 
 
-def check_available(names: tuple[str, ...]) -> None:
-    """Raise UsageProblem where a system of *names* cannot be run here."""
+def check_available(names: Sequence[str], say: Say = say_on_stderr) -> None:
+    """Raise UsageProblem or Unreachable where a system of *names* cannot be run here."""
     unknown = [name for name in names if name not in NAMES]
     if unknown or not names:
         message = f"--peers holds {', '.join(unknown) or 'nothing'}, expected some of " + ", ".join(
             NAMES
         )
         raise UsageProblem(message)
-    if "faust" in names and not (_PEERS / "faust_app.py").is_file():
-        message = (
-            f"the Faust app to compare with is not installed: {_PEERS / 'faust_app.py'} does not "
-            "exist. It comes with the source tree; run from there, or give --peers ours."
-        )
-        raise UsageProblem(message)
+    for name in names:
+        if name != OURS:
+            check_program(name)
+            PEERS[name].prepare(say)
 
 
-def _ours(place: Place) -> tuple[list[str], dict[str, str], Path]:
-    """Return command, environment and folder; variables that tune a worker are passed on."""
+def _ours(place: Place) -> Launch:
+    """Return how ours is started; variables that tune a worker are passed on."""
     passed_on = {name: value for name, value in os.environ.items() if name not in _NOT_PASSED_ON}
     environ = passed_on | {
         "OBJECTIONS_BOOTSTRAP": place.bootstrap,
@@ -169,27 +160,6 @@ def _ours(place: Place) -> tuple[list[str], dict[str, str], Path]:
         "OBJECTIONS_GROUP": f"{place.prefix}objections",
         "OBJECTIONS_STATE_DIR": str(place.folder / "state"),
         "OBJECTIONS_HTTP": "127.0.0.1:0",
-        "PYTHONPATH": _python_path(os.environ),
+        "PYTHONPATH": python_path(),
     }
-    return [sys.executable, "-c", _OBJECTIONS, "worker"], environ, place.folder
-
-
-def _faust(place: Place) -> tuple[list[str], dict[str, str], Path]:
-    environ = dict(os.environ) | {
-        "PEER_BOOTSTRAP": place.bootstrap,
-        "PEER_PREFIX": place.prefix,
-        "PEER_PARTITIONS": str(place.partitions),
-        "PYTHONPATH": _python_path(os.environ),
-    }
-    command = [sys.executable, "-m", "faust", "-A", "faust_app"]
-    return (
-        [*command, f"--datadir={place.folder / 'faust'}", "worker", "-l", "info"],
-        environ,
-        _PEERS,
-    )
-
-
-def _python_path(environ: Mapping[str, str]) -> str:
-    """Return a search path on which the package measured is the one that measures."""
-    given = environ.get("PYTHONPATH")
-    return f"{_ROOT}{os.pathsep}{given}" if given else str(_ROOT)
+    return Launch([sys.executable, "-c", _OBJECTIONS, "worker"], environ, place.folder)

@@ -1,9 +1,10 @@
 """
 One throughput run: a full input, worked off as fast as a system can.
 
-The clock starts with the system's first output that a read_committed consumer gets, so that
-starting up does not count; what its group has committed by then does not count either.  It stops
-with the last output.  Processor time is that of the system's own processes between the two.
+The clock starts with the system's first output that a read_committed consumer gets, or once it has
+committed a given share of the input, so that starting up does not count; what its group has
+committed by then does not count either.  It stops with the last output.  Processor time is that of
+the system's own processes between the two.
 """
 
 import time
@@ -12,17 +13,19 @@ from typing import Final
 
 import msgspec
 
+from streams.bench.peers import Place
 from streams.bench.produce import preload
 from streams.bench.run import (
     STALL_TIMEOUT_S,
     START_TIMEOUT_S,
+    Committed,
     Offsets,
     Say,
     differences,
     is_quiet,
     wait_for_answers,
 )
-from streams.bench.systems import Place, System
+from streams.bench.systems import System
 from streams.bench.watch import Watcher
 from streams.bench.workload import Allowed, Record, answered_ids
 from streams.errors import CommandError
@@ -51,9 +54,18 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def measure(
-    name: str, place: Place, records: Sequence[Record], allowed: Allowed, say: Say
+    name: str,
+    place: Place,
+    records: Sequence[Record],
+    allowed: Allowed,
+    say: Say,
+    warmup_share: float = 0.0,
 ) -> Throughput:
-    """Run system *name* at *place*; *allowed* is what must stand in the end."""
+    """
+    Run system *name* at *place*; *allowed* is what must stand in the end.
+
+    warmup_share: of the input, which is worked off before the clock starts.
+    """
     wanted = len(answered_ids(records))
     preload(
         place.bootstrap,
@@ -68,8 +80,8 @@ def measure(
         say(f"{name}: starting")
         offsets = Offsets(place, system.group)
         wait_for_answers(system, watcher, 0, START_TIMEOUT_S)
+        before = _warmed_up(system, offsets, warmup_share)
         begun_ns, begun = time.time_ns(), system.usage()
-        before = offsets.committed()
         usages = [(begun_ns, begun)]
         while not (
             watcher.answered >= wanted
@@ -89,7 +101,7 @@ def measure(
         seen, ended_ns = watcher.finish(), watcher.last_ns
         offsets.close()
     ended = next((usage for at_ns, usage in usages if at_ns >= ended_ns), usages[-1][1])
-    measured = len(records) - before.done
+    measured = max(len(records) - before.done, 0)
     measured_s, cpu_s = (ended_ns - begun_ns) / 1e9, ended.cpu_s - begun.cpu_s
     return Throughput(
         system=name,
@@ -103,3 +115,17 @@ def measure(
         outputs=seen.records,
         differences=tuple(differences(seen, allowed)),
     )
+
+
+def _warmed_up(system: System, offsets: Offsets, share: float) -> Committed:
+    """Return what is committed once that is *share* of the input."""
+    deadline_s = time.monotonic() + START_TIMEOUT_S
+    while True:
+        found = offsets.committed()
+        if found.done >= share * found.all:
+            return found
+        system.check()
+        if time.monotonic() > deadline_s:
+            message = f"{system.name} has committed only {found}; {system.log_end()}"
+            raise CommandError(message)
+        time.sleep(LOOK_S / 4)

@@ -15,8 +15,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 import topics
 from streams.bench.child import Child, Parent
+from streams.bench.peers import Place
 from streams.bench.run import Say
-from streams.bench.systems import Place
 from streams.bench.watch import FETCH_RECORDS, POLL_S
 from streams.bench.workload import Record, make
 

@@ -29,12 +29,16 @@ class Seen:
 
     answered_ns: first answer by content id.  decided_ns: first decision by the id of the objection
     that caused it.  items, products: keys whose last record is no tombstone.
+    purged, purged_ns: items of the account that is followed which got a tombstone after a record,
+    and when the last of them did.
     """
 
     answered_ns: dict[str, int] = field(default_factory=dict)
     decided_ns: dict[str, int] = field(default_factory=dict)
     items: set[str] = field(default_factory=set)
     products: set[str] = field(default_factory=set)
+    purged: set[str] = field(default_factory=set)
+    purged_ns: int = 0
     records: int = 0
 
 
@@ -52,12 +56,15 @@ class Watcher(Child):
     A process that reads the outputs under *prefix* from their beginning.
 
     `answered`, `first_ns` and `last_ns` can be read while it works; 0 stands for none yet.
+    *account* is a user whose items begin with the same word, and whose purge is followed.
     """
 
-    def __init__(self, bootstrap: str, prefix: str, partitions: int) -> None:
+    def __init__(self, bootstrap: str, prefix: str, partitions: int, account: str = "") -> None:
         self._answered, self._first_ns, self._last_ns = counter(), counter(), counter()
         counters = (self._answered, self._first_ns, self._last_ns)
-        super().__init__("read the outputs", _watch, bootstrap, prefix, partitions, counters)
+        super().__init__(
+            "read the outputs", _watch, bootstrap, prefix, partitions, account, counters
+        )
 
     @property
     def answered(self) -> int:
@@ -82,7 +89,12 @@ class Watcher(Child):
 
 
 def _watch(
-    bootstrap: str, prefix: str, partitions: int, counters: tuple[Any, Any, Any], parent: Parent
+    bootstrap: str,
+    prefix: str,
+    partitions: int,
+    account: str,
+    counters: tuple[Any, Any, Any],
+    parent: Parent,
 ) -> None:
     consumer = Consumer(
         {
@@ -102,7 +114,7 @@ def _watch(
         ]
     )
     names = {f"{prefix}{name}": name for name in OUTPUTS}
-    seen = Seen()
+    seen, followed = Seen(), f"{account}-item-"
     parent.tell("ready")
     while not parent.has_spoken():
         if parent.gone:
@@ -111,11 +123,11 @@ def _watch(
         if first is None:
             continue
         at_ns = time.time_ns()
-        _note([first], names, seen, at_ns)
+        _note([first], names, seen, at_ns, followed)
         rest = consumer.consume(FETCH_RECORDS, 0)
         if rest:
             at_ns = time.time_ns()
-            _note(rest, names, seen, at_ns)
+            _note(rest, names, seen, at_ns, followed)
         answered, first_ns, last_ns = counters
         first_ns.value = first_ns.value or at_ns
         last_ns.value = at_ns
@@ -127,7 +139,9 @@ def _watch(
 _decoder: Final = msgspec.json.Decoder(_Decision)
 
 
-def _note(messages: "list[Message]", names: dict[str, str], seen: Seen, at_ns: int) -> None:
+def _note(
+    messages: "list[Message]", names: dict[str, str], seen: Seen, at_ns: int, followed: str
+) -> None:
     for message in messages:
         if message.error():
             continue
@@ -138,6 +152,9 @@ def _note(messages: "list[Message]", names: dict[str, str], seen: Seen, at_ns: i
         name, text = names[message.topic() or ""], key.decode()
         if name == "training-content":
             seen.answered_ns.setdefault(text, at_ns)
+            if value is None and text in seen.items and text.startswith(followed):
+                seen.purged.add(text)
+                seen.purged_ns = at_ns
             _stand(seen.items, text, stands=value is not None)
         elif name == "training-users":
             _stand(seen.products, text, stands=value is not None)

@@ -23,6 +23,11 @@ COMMANDS = {
         "Say why a user's data may be used, or not.",
     ),
     "topics": ("streams.commands.topics", "topics", "Plan, apply and check the topics."),
+    "import": (
+        "streams.commands.importing",
+        "import_command",
+        "Bring in objections, ages, notices and content from files.",
+    ),
     "subscribe": (
         "streams.commands.subscribe",
         "subscribe",
@@ -33,6 +38,11 @@ COMMANDS = {
         "streams.commands.dead_letters",
         "dead_letters",
         "List, replay and dismiss records that could not be used.",
+    ),
+    "monitor": (
+        "streams.commands.monitor",
+        "monitor",
+        "Tell how late propagation is, worker or none.",
     ),
     "filter": ("streams.commands.filter", "filter_command", "Keep what may be used of a manifest."),
     "bench": ("streams.commands.bench", "bench", "Measure throughput and latency."),

@@ -1,47 +1,34 @@
-"""`objections bench`: this service and a Faust app in one run on one Kafka; and data stores."""
+"""`objections bench`: this service and peers in one run on one Kafka; and data stores."""
 
-import signal
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
-import msgspec
 
-from streams.commands.common import read_settings
-from streams.errors import CheckFailed, UsageProblem
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-class Rates(click.ParamType):
-    """Events per second, several separated by commas."""
-
-    name = "rates"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, ...]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            rates = tuple(float(text) for text in str(value).split(","))
-        except ValueError:
-            rates = ()
-        if not rates or min(rates) <= 0:
-            self.fail(f"{value!r}, expected events per second as in 200,2000", param, ctx)
-        return rates
+from streams.commands.bench_common import (
+    Command,
+    Rates,
+    check,
+    check_psutil,
+    counted,
+    kafka_options,
+    print_all,
+    progress,
+    repeats_option,
+    running_kafka,
+)
+from streams.commands.bench_peers import peers_command
+from streams.errors import UsageProblem
 
 
 @click.group()
 def bench() -> None:
     """
-    Measure throughput and latency, beside a Faust app that does the same job; and data stores.
+    Measure throughput and latency, beside others that do the same job; and data stores.
 
     Systems run one after the other on one Kafka, which is started for it unless --bootstrap names
     one; its topics are made under prefixes of their own and deleted afterwards.  What both allow in
@@ -49,55 +36,20 @@ def bench() -> None:
     """
 
 
-def _kafka_options(command: Command) -> Command:
-    for option in (
-        click.option(
-            "--json",
-            "json_path",
-            type=click.Path(dir_okay=False, path_type=Path),
-            help="Write every run, the medians and the ratios to this file.",
-        ),
-        click.option(
-            "--kafka-warmup",
-            type=click.FloatRange(min=0),
-            default=40.0,
-            show_default=True,
-            help="Seconds of other load on a Kafka started here, until its Java is compiled.",
-        ),
-        click.option("--partitions", type=click.IntRange(1, 256), default=4, show_default=True),
-        click.option(
-            "--bootstrap",
-            metavar="HOST:PORT",
-            help="Kafka to run on, without encryption; else one is started, and ended afterwards.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
 def _shared_options(command: Command) -> Command:
-    command = _kafka_options(command)
+    command = kafka_options(command)
     for option in (
         click.option("--seed", default=1, show_default=True, help="Of the input made up."),
         click.option(
             "--peers",
             default="ours,faust",
             show_default=True,
-            help="Which systems to run; faust needs the source tree.",
+            help="Which systems to run: ours,bare,kstreams,kstreams-eos,quix,quix-eos,faust; all "
+            "but ours need the source tree.",
         ),
     ):
         command = option(command)
     return command
-
-
-def _repeats_option(default: int) -> Callable[[Command], Command]:
-    return click.option(
-        "--repeats",
-        type=click.IntRange(min=1),
-        default=default,
-        show_default=True,
-        help="Runs of each system, in turn.",
-    )
 
 
 @bench.command()
@@ -114,7 +66,7 @@ def _repeats_option(default: int) -> Callable[[Command], Command]:
     help="Input records for peers other than ours: the first so many of the same input, where a "
     "slow peer would take long.  [default: as --records]",
 )
-@_repeats_option(3)
+@repeats_option(3)
 @_shared_options
 def throughput(
     bootstrap: str | None,
@@ -140,12 +92,15 @@ def throughput(
         workload = make(count, seed)
         inputs[name] = (workload, expected(workload, int(time.time() * 1000)))
     runs = []
-    with _progress() as say, _kafka(bootstrap, partitions, kafka_warmup, say) as (address, folder):
+    with (
+        progress() as say,
+        running_kafka(bootstrap, partitions, kafka_warmup, say) as (address, folder),
+    ):
         for repeat in range(repeats):
             for name in names:
                 label = f"{name}-{repeat + 1}"
                 with fresh_place(address, partitions, folder, label) as place:
-                    run = measure(name, place, *inputs[name], _of(say, repeat, repeats))
+                    run = measure(name, place, *inputs[name], counted(say, repeat, repeats))
                 runs.append(run)
                 say("", f"{label}: {run.events_per_s:,.0f} events/s")
     options = {
@@ -158,8 +113,8 @@ def throughput(
         "kafka_warmup_s": None if bootstrap else kafka_warmup,
         "bootstrap": bootstrap,
     }
-    _print(report.throughput_table(runs), json_path, report.as_json("throughput", options, runs))
-    _check({f"{run.system}": run.differences for run in runs})
+    print_all(report.throughput_table(runs), json_path, report.as_json("throughput", options, runs))
+    check({f"{run.system}": run.differences for run in runs})
 
 
 @bench.command()
@@ -184,7 +139,7 @@ def throughput(
     show_default=True,
     help="Seconds at the beginning whose records are not measured.",
 )
-@_repeats_option(1)
+@repeats_option(1)
 @_shared_options
 def latency(
     bootstrap: str | None,
@@ -209,7 +164,10 @@ def latency(
         message = f"--warmup is {warmup:g} s, expected less than --seconds ({seconds:g} s)."
         raise UsageProblem(message)
     runs = []
-    with _progress() as say, _kafka(bootstrap, partitions, kafka_warmup, say) as (address, folder):
+    with (
+        progress() as say,
+        running_kafka(bootstrap, partitions, kafka_warmup, say) as (address, folder),
+    ):
         for rate in rates:
             workload = make(max(int(rate * seconds), 2), seed)
             allowed = expected(workload, int(time.time() * 1000))
@@ -218,7 +176,7 @@ def latency(
                 for name in names:
                     label = f"{name}-{rate:g}-{repeat + 1}"
                     with fresh_place(address, partitions, folder, label) as place:
-                        run = measure(name, place, load, allowed, _of(say, repeat, repeats))
+                        run = measure(name, place, load, allowed, counted(say, repeat, repeats))
                     runs.append(run)
                     p99_ms = run.answers.p99_ms
                     shown = "-" if p99_ms is None else f"{p99_ms:,.1f} ms"
@@ -234,9 +192,9 @@ def latency(
         "kafka_warmup_s": None if bootstrap else kafka_warmup,
         "bootstrap": bootstrap,
     }
-    _print(report.latency_table(runs), json_path, report.as_json("latency", options, runs))
+    print_all(report.latency_table(runs), json_path, report.as_json("latency", options, runs))
     unfinished = [f"{run.system} at {run.rate:g}/s" for run in runs if not run.finished]
-    _check({f"{run.system} at {run.rate:g}/s": run.differences for run in runs}, unfinished)
+    check({f"{run.system} at {run.rate:g}/s": run.differences for run in runs}, unfinished)
 
 
 class Sink(click.ParamType):
@@ -293,7 +251,7 @@ class Sink(click.ParamType):
     show_default=True,
     help="Items of one account that objects last.",
 )
-@_kafka_options
+@kafka_options
 def stores(
     bootstrap: str | None,
     sinks: tuple[tuple[str, str], ...],
@@ -314,17 +272,17 @@ def stores(
     from streams.bench.run import fresh_place
     from streams.bench.stores import Load, measure
 
-    _check_psutil()
+    check_psutil()
     load = Load(rate, seconds, items, account_items)
     with (
-        _progress() as say,
-        _kafka(bootstrap, partitions, kafka_warmup, say) as (address, folder),
+        progress() as say,
+        running_kafka(bootstrap, partitions, kafka_warmup, say) as (address, folder),
         _stores(dict(sinks), folder) as urls,
     ):
         runs = []
         for number, (name, url) in enumerate(urls.items()):
             with fresh_place(address, partitions, folder, name) as place:
-                runs.append(measure(place, load, name, url, _of(say, number, len(urls))))
+                runs.append(measure(place, load, name, url, counted(say, number, len(urls))))
             say("", f"{name}: {load.users} objections hidden")
     options = {
         **load._asdict(),
@@ -333,7 +291,7 @@ def stores(
         "kafka_warmup_s": None if bootstrap else kafka_warmup,
         "bootstrap": bootstrap,
     }
-    _print(report.stores_table(runs), json_path, report.stores_as_json(options, runs))
+    print_all(report.stores_table(runs), json_path, report.stores_as_json(options, runs))
 
 
 @contextmanager
@@ -359,18 +317,9 @@ def _stores(given: dict[str, str], folder: Path) -> Iterator[dict[str, str]]:
         raise UsageProblem(f"{absent}; or name other stores with --sink.") from absent
 
 
-def _check_psutil() -> None:
-    if find_spec("psutil") is None:
-        message = (
-            "processor time and memory are read with psutil, which is not installed: "
-            "pip install psutil, or objection-streams[dev]."
-        )
-        raise UsageProblem(message)
-
-
 def _names(peers: str) -> tuple[str, ...]:
     """Return the systems to run; raises UsageProblem where one cannot be run or measured."""
-    _check_psutil()
+    check_psutil()
     from streams.bench.systems import check_available
 
     names = tuple(dict.fromkeys(name.strip() for name in peers.split(",") if name.strip()))
@@ -378,72 +327,4 @@ def _names(peers: str) -> tuple[str, ...]:
     return names
 
 
-Say = Callable[[str, str], None]
-
-
-@contextmanager
-def _kafka(
-    bootstrap: str | None, partitions: int, warmup_s: float, say: Say
-) -> Iterator[tuple[str, Path]]:
-    """Return a Kafka's address and a folder; what is started and made ends with it."""
-    from streams.bench.run import fresh_place
-    from streams.bench.warmup import warm_up
-    from streams.kafka.local import LocalKafka
-
-    # A terminal's Ctrl-C and a supervisor's SIGTERM mean the same: stop everything.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with tempfile.TemporaryDirectory(
-        prefix="objections-bench-", ignore_cleanup_errors=True
-    ) as name:
-        folder = Path(name)
-        if bootstrap is not None:
-            yield read_settings(bootstrap).bootstrap, folder
-            return
-        say("starting Kafka", "")
-        with LocalKafka(folder / "kafka", c1_only=False) as kafka:
-            if warmup_s:
-                with fresh_place(kafka.bootstrap, partitions, folder, "warm-up") as place:
-                    warm_up(place, warmup_s, lambda text: say(text, ""))
-            yield kafka.bootstrap, folder
-
-
-@contextmanager
-def _progress() -> Iterator[Say]:
-    """Show a passing line, where there is a terminal, and lines that stay."""
-    shows = sys.stderr.isatty()
-
-    def say(passing: str, stays: str = "") -> None:
-        if shows:
-            click.echo(f"\r\x1b[K{passing}", nl=False, err=True)
-        if stays:
-            click.echo(stays, err=True)
-
-    try:
-        yield say
-    finally:
-        say("")
-
-
-def _of(say: Say, repeat: int, repeats: int) -> Callable[[str], None]:
-    return lambda text: say(f"{repeat + 1}/{repeats} {text}", "")
-
-
-def _print(lines: list[str], json_path: Path | None, content: dict[str, Any]) -> None:
-    for line in lines:
-        click.echo(line)
-    if json_path is not None:
-        encoded = msgspec.json.format(msgspec.json.encode(content), indent=2)
-        json_path.write_bytes(encoded + b"\n")
-
-
-def _check(differences: dict[str, tuple[str, ...]], unfinished: Sequence[str] = ()) -> None:
-    """Say whether all have come to the right end; raises CheckFailed if not."""
-    found = [f"{name}: {line}" for name, lines in differences.items() for line in lines]
-    if found:
-        message = "\n".join(["what stands in the end differs from what the input says:", *found])
-        raise CheckFailed(message)
-    if unfinished:
-        click.echo(f"Not compared, as it did not come to an end: {', '.join(unfinished)}.")
-    if len(differences) > len(unfinished):
-        what = "the others" if unfinished else "all"
-        click.echo(f"What {what} allow in the end is what the pure core computes from the input.")
+bench.add_command(peers_command)

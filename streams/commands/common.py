@@ -37,15 +37,17 @@ def bootstrap_option(command: Command) -> Command:
     )(command)
 
 
-def read_settings(bootstrap: str | None = None) -> Settings:
+def read_settings(bootstrap: str | None = None, http: str | None = None) -> Settings:
     """
-    Return the settings of this process; an option given beats the environment.
+    Return the settings of this process; an option given (HOST:PORT) beats the environment.
 
     Raises SettingsError with all that is wrong at once.
     """
     environ = dict(os.environ)
     if bootstrap is not None:
         environ["OBJECTIONS_BOOTSTRAP"] = bootstrap
+    if http is not None:
+        environ["OBJECTIONS_HTTP"] = http
     return Settings.read(environ)
 
 

@@ -211,7 +211,7 @@ def _tell_purged(found: "Verified", list_path: Path | None) -> None:
     if list_path is None:
         click.echo(lines, nl=False)
         return
-    from streams.training.positions import write_durably
+    from streams.files.durable import write_durably
 
     try:
         write_durably(list_path, lines.encode("utf-8", "backslashreplace"))

@@ -168,6 +168,7 @@ class Fold:
         since_ms = now_ms if policy_since_ms is None else policy_since_ms
         number = int(dead_letter_prefix.rstrip("/").rpartition("/")[2] or NO_OFFSET)
         self._new_policy = Origin(POLICY, number, NO_OFFSET, since_ms)
+        self._of_nobody = decide(NOBODY, policy, now_ms)
 
     def decide_again(self, user_id: str) -> None:
         """Decide on a user by the policy of now, if another was the last to."""
@@ -342,7 +343,7 @@ class Fold:
             elif row.policy_version != self._policy.version:
                 self._follow_policy(change)
         else:
-            decision, next_change_ms = decide(NOBODY, self._policy, self._now_ms)
+            decision, next_change_ms = self._of_nobody
             version = self._policy.version
             first = UserRow(
                 NOBODY, 1, decision, next_change_ms, version, self._now_ms, origin.cause

@@ -23,7 +23,8 @@ _FLOAT_EXACT_MS = 2**32 * 1000
 
 def to_ms(moment: datetime) -> int:
     """Return the aware *moment* in milliseconds since 1970, rounded down."""
-    return (moment - _EPOCH) // _MILLISECOND
+    since = moment - _EPOCH
+    return since.days * DAY_MS + since.seconds * 1_000 + since.microseconds // 1_000
 
 
 def from_ms(instant_ms: int) -> datetime:

@@ -97,12 +97,14 @@ def decide(user: User, policy: Policy, now_ms: int) -> Verdict:
     if unresolved(user):
         common |= _UNREADABLE_INPUT
     objected, covered = _objected_products(user), policy.products_mask
-    first, second, third, fourth = (
-        common
-        | (_OBJECTION if objected >> index & 1 else 0)
-        | (0 if covered >> index & 1 else _PRODUCT_NOT_COVERED)
-        for index in _PRODUCT_INDEXES
-    )
+    first = second = third = fourth = common
+    if objected or covered != ALL_PRODUCTS:
+        first, second, third, fourth = (
+            common
+            | (_OBJECTION if objected >> index & 1 else 0)
+            | (0 if covered >> index & 1 else _PRODUCT_NOT_COVERED)
+            for index in _PRODUCT_INDEXES
+        )
     decision = Decision((first, second, third, fourth), age.adult_from_ms, policy.kinds_mask)
     pending_ms = notice_over_ms if now_ms < notice_over_ms else NEVER_MS
     return Verdict(decision, min(age.of_age_again_ms, pending_ms))
@@ -190,29 +192,34 @@ def judge_age(user: User, policy: Policy, now_ms: int) -> Age:
     A newer statement of a lower level counts only where it restricts: under age, a later coming
     of age by a date, a country not covered; not what it leaves unknown.
     """
-    known = [level for level in reversed(user.levels) if level is not None]
-    if not known:
+    in_force: Level | None = None
+    reasons, adult_from_ms, until_ms = 0, LONG_AGO_MS, LONG_AGO_MS
+    for level in reversed(user.levels):
+        if level is None:
+            continue
+        if in_force is None:
+            in_force = level
+        elif level.observed_ms <= in_force.observed_ms:
+            continue
+        for each in level.statements:
+            under_age_ms = under_age_until_ms(each, policy)
+            until_ms = max(until_ms, under_age_ms)
+            if level is in_force:
+                reasons |= _unknowns(each)
+                adult_from_ms = max(adult_from_ms, _adult_from_ms(each, level, policy))
+            elif under_age_ms != NEVER_MS:
+                adult_from_ms = max(adult_from_ms, under_age_ms)
+            if each.country not in policy.countries and (each.country or level is in_force):
+                reasons |= _COUNTRY_NOT_COVERED
+    if in_force is None:
         return Age(_AGE_UNKNOWN | _COUNTRY_NOT_COVERED, NEVER_MS, NEVER_MS)
-    in_force = known[0]
-    newer = [level for level in known[1:] if level.observed_ms > in_force.observed_ms]
-    restricting = [statement for level in newer for statement in level.statements]
-    reasons = _unknowns(in_force.statements)
-    countries = {statement.country for statement in in_force.statements}
-    countries |= {statement.country for statement in restricting if statement.country}
-    if not countries <= policy.countries:
-        reasons |= _COUNTRY_NOT_COVERED
-    adult_from_ms = max(_adult_from_ms(each, in_force, policy) for each in in_force.statements)
-    dates_ms = [under_age_until_ms(each, policy) for each in restricting]
-    adult_from_ms = max([adult_from_ms, *(at_ms for at_ms in dates_ms if at_ms != NEVER_MS)])
-    dates_ms += [under_age_until_ms(each, policy) for each in in_force.statements]
-    if now_ms < max(dates_ms):
-        return Age(reasons | _UNDER_AGE, adult_from_ms, max(dates_ms))
-    return Age(reasons, adult_from_ms, NEVER_MS)
+    is_under_age = now_ms < until_ms
+    reasons |= _UNDER_AGE if is_under_age else 0
+    return Age(reasons, adult_from_ms, until_ms if is_under_age else NEVER_MS)
 
 
-def _unknowns(statements: tuple[Statement, ...]) -> int:
-    unknown = any(not each.has_birth_date and not each.band for each in statements)
-    return _AGE_UNKNOWN if unknown else 0
+def _unknowns(statement: Statement) -> int:
+    return 0 if statement.has_birth_date or statement.band else _AGE_UNKNOWN
 
 
 def _adult_from_ms(statement: Statement, level: Level, policy: Policy) -> int:

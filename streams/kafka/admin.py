@@ -48,16 +48,27 @@ _UNREACHABLE = frozenset(
 
 
 class Client(AdminClient):
-    """An admin client that remembers why it has no connection; its time-outs do not say."""
+    """
+    An admin client that remembers why it has no connection; its time-outs do not say.
+
+    It ends with the last reference to it.  If its callback knew it, only a collection would end it,
+    and a process that makes a new client after each failure runs out of threads' keys (1,024).
+    """
 
     def __init__(self, settings: Settings) -> None:
-        self.last_error = ""
-        config: dict[str, Any] = settings.kafka(error_cb=self._remember)
+        said = self._said = [""]
+
+        def remember(error: KafkaError) -> None:
+            if error.code() != KafkaError._ALL_BROKERS_DOWN:  # A count, without a reason.
+                said[0] = error.str()
+
+        config: dict[str, Any] = settings.kafka(error_cb=remember)
         super().__init__(config, logger=CLIENT_LOGGER)
 
-    def _remember(self, error: KafkaError) -> None:
-        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # A count, without a reason.
-            self.last_error = error.str()
+    @property
+    def last_error(self) -> str:
+        """Why there was no connection, lately; may be empty."""
+        return self._said[0]
 
 
 def connect(settings: Settings) -> AdminClient:

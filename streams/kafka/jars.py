@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -29,6 +29,8 @@ KAFKA_VERSION = "4.3.1"
 LOG4J = "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4"  # The log4j this Kafka is built with.
 _REQUEST_TIMEOUT_S = 30
 _DOWNLOADS_AT_ONCE = 8
+_TRIES = 3
+_FAILURES = (OSError, RuntimeError, ValueError, AssertionError)  # of jgo
 _MANIFEST = "jars.txt"  # A line for each jar: its size in bytes, a space, its name.
 _STAGING = "fetching-"
 
@@ -135,8 +137,8 @@ def _fetch(folder: Path, program: Program, new_context: "type[MavenContext]") ->
         jars_folder.mkdir()
         context = new_context(repo_cache=Path(staging) / "maven", timeout=_REQUEST_TIMEOUT_S)
         try:
-            jars = _download(program, context)
-        except (OSError, RuntimeError, ValueError, AssertionError) as error:
+            jars = _insist(lambda: _download(program, context))
+        except _FAILURES as error:
             message = (
                 f"{program.title} could not be fetched from Maven Central: {error}. "
                 "Check the network (HTTPS_PROXY is respected) and try again, "
@@ -149,6 +151,14 @@ def _fetch(folder: Path, program: Program, new_context: "type[MavenContext]") ->
         (jars_folder / _MANIFEST).write_text("".join(lines), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         jars_folder.replace(folder)
+
+
+def _insist(download: Callable[[], list[Path]]) -> list[Path]:
+    """Return what *download* does, tried again where it fails: it goes on where it has stopped."""
+    for _ in range(_TRIES - 1):
+        with suppress(*_FAILURES):
+            return download()
+    return download()
 
 
 def _download(program: Program, context: "MavenContext") -> list[Path]:

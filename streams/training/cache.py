@@ -19,9 +19,10 @@ import numpy as np
 from msgspec import Struct
 
 from streams.errors import UsageProblem
+from streams.files.durable import sync_folder
 from streams.training.hashing import Hasher, Hashes
 from streams.training.index import Index
-from streams.training.positions import Positions, sync_folder
+from streams.training.positions import Positions
 
 VERSION: Final = 1
 _HEADER_BYTES: Final = 1024 * 1024  # twelve partitions take 1 KB

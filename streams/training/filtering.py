@@ -19,15 +19,15 @@ import numpy as np
 import streams
 from streams.core.times import rfc3339
 from streams.errors import UsageProblem
+from streams.files.durable import sync_folder, write_durably
+from streams.files.kinds import STANDARD, kind_of
+from streams.files.unpacking import BUFFER_BYTES
 from streams.training import positions
 from streams.training.index import State
 from streams.training.items import AllowedItems
 from streams.training.manifests import (
-    BUFFER_BYTES,
-    STANDARD,
     HashingFile,
     Source,
-    kind_of,
     opened,
     packing,
 )
@@ -149,7 +149,7 @@ def run(
             rows=done.rows,
             files=files,
         )
-        positions.write_durably(plan.positions_path, positions.encode(content))
+        write_durably(plan.positions_path, positions.encode(content))
     return done
 
 
@@ -171,7 +171,7 @@ def _renamed(plan: Plan) -> Iterator[Path]:
         if plan.is_folder and out.exists():
             shutil.rmtree(out)
         temporary.replace(out)
-        positions.sync_folder(out.resolve().parent)
+        sync_folder(out.resolve().parent)
     except OSError as error:
         message = f"{out} cannot be written: {error}. Nothing of this run is left behind."
         raise UsageProblem(message) from error

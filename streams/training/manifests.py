@@ -8,33 +8,16 @@ A folder stands for all files in it and below, but for those whose name begins w
 import gzip
 import hashlib
 import io
-import os
-import select
-import sys
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any, BinaryIO, Final, NamedTuple, Protocol, cast
+from typing import IO, Any, BinaryIO, NamedTuple, Protocol, cast
 
 from streams.errors import UsageProblem
+from streams.files.kinds import STANDARD, kind_of
+from streams.files.unpacking import DAMAGE, arrow, open_file, standard_input, unpacked
 from streams.training.hashing import Hasher, Hashes
 from streams.training.lines import Csv, JsonLines, Lines, Mask
-
-FORMATS: Final = ("parquet", "jsonl", "csv")
-STANDARD: Final = Path("-")  # standard input or output
-
-_FORMAT_OF: Final = {
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".csv": "csv",
-    ".tsv": "csv",
-}
-_CODEC_OF: Final = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
-AWAIT_S: Final = 0.2
-BUFFER_BYTES: Final = 4 * 1024 * 1024
 
 
 class Source(NamedTuple):
@@ -49,31 +32,6 @@ class Source(NamedTuple):
     format: str
     codec: str | None
     delimiter: str
-
-
-def kind_of(
-    path: Path, format_said: str | None, delimiter: str | None
-) -> tuple[str, str | None, str]:
-    """Return format, codec and delimiter of *path*; raises UsageProblem."""
-    suffixes = [each.lower() for each in path.suffixes]
-    codec = _CODEC_OF.get(suffixes[-1]) if suffixes else None
-    if codec is not None:
-        suffixes.pop()
-    last = suffixes[-1] if suffixes else ""
-    form = format_said or _FORMAT_OF.get(last)
-    if form is None:
-        message = (
-            f"{path}: its name tells no format, expected one of {', '.join(_FORMAT_OF)}, with "
-            f"{' or '.join(_CODEC_OF)} behind it where it is compressed. Remedy: rename it, or "
-            f"name the format with --format ({', '.join(FORMATS)})."
-        )
-        raise UsageProblem(message)
-    if form == "parquet" and codec is not None:
-        message = (
-            f"{path}: Parquet is compressed inside, expected no {suffixes or ''}{codec} around it."
-        )
-        raise UsageProblem(message)
-    return form, codec, delimiter or ("\t" if last == ".tsv" else ",")
 
 
 def sources(
@@ -173,7 +131,7 @@ def opened(source: Source, column: str) -> Iterator[Manifest]:
     with ExitStack() as stack:
         try:
             manifest = _opened(source, column, stack)
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise _unreadable(source, error) from error
         yield manifest._replace(chunks=_readable(source, manifest.chunks))
 
@@ -195,23 +153,14 @@ def _opened(source: Source, column: str, stack: ExitStack) -> Manifest:
 
 def _stream(source: Source, stack: ExitStack) -> io.BufferedReader:
     if source.path == STANDARD:
-        return _standard_input()
-    raw = stack.enter_context(source.path.open("rb", buffering=BUFFER_BYTES))
-    if source.codec is None:
-        return cast("io.BufferedReader", raw)
-    if source.codec == "gzip":
-        unpacked = stack.enter_context(gzip.GzipFile(fileobj=raw))
-        return io.BufferedReader(cast("Any", _Full(unpacked)), BUFFER_BYTES)
-    return io.BufferedReader(_Full(arrow().CompressedInputStream(raw, "zstd")), BUFFER_BYTES)
-
-
-_DAMAGE: Final = (OSError, EOFError, zlib.error)
+        return standard_input()
+    return unpacked(open_file(source.path, stack), source.codec, stack)
 
 
 def _readable(source: Source, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
     try:
         yield from chunks
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise _unreadable(source, error) from error
 
 
@@ -232,50 +181,6 @@ class LineSink:
 
     def close(self) -> None:
         """Nothing is left to write."""
-
-
-def _standard_input() -> io.BufferedReader:
-    try:
-        handle = sys.stdin.fileno()
-    except (OSError, ValueError):  # It was replaced, as tests do.
-        return cast("io.BufferedReader", sys.stdin.buffer)
-    return io.BufferedReader(_Awaited(handle), BUFFER_BYTES)
-
-
-class _Awaited(io.RawIOBase):
-    """
-    Standard input, looked at again and again while nothing comes.
-
-    A signal that arrives just before a read would else wait for the next row, for ever perhaps.
-    """
-
-    def __init__(self, handle: int) -> None:
-        self._handle = handle
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not select.select([self._handle], [], [], AWAIT_S)[0]:
-            pass
-        data = os.read(self._handle, len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-
-class _Full(io.RawIOBase):
-    """A stream that gives as much as is asked for, so that blocks are large."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._stream.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
 
 
 class HashingFile(io.RawIOBase):
@@ -322,16 +227,3 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal; raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def arrow() -> Any:
-    """Return pyarrow; raises UsageProblem where it is not installed."""
-    try:
-        import pyarrow as pa
-    except ImportError as error:
-        message = (
-            f"zstd needs more than the service itself ({error.name} is missing): "
-            "pip install 'objection-streams[parquet]', or use gzip."
-        )
-        raise UsageProblem(message) from error
-    return pa

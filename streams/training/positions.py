@@ -2,12 +2,10 @@
 Which state of the topics something stands for: a filtered data set, or a stored index.
 
 Beside every data set lies `OUT.positions.json`.  It is written last: a data set without it is not
-finished.  Pure but for `write` and `read`, which are one file each.
+finished.  Pure but for `read`.
 """
 
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -184,27 +182,3 @@ def read(path: Path) -> DataSet:
             "manifest again."
         )
         raise UsageProblem(message) from error
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Write *data* to *path*, whole or not at all, and on the disk when this returns."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Let a rename in *folder* reach the disk, where the system can do that."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -92,7 +92,8 @@ class _Reader:
             ),
             logger=CLIENT_LOGGER,
         )
-        takeover.know(self._consumer, settings.topic(DECISIONS[0]))
+        for output in DECISIONS:
+            takeover.know(self._consumer, settings.topic(output))
 
     def close(self) -> None:
         self._consumer.close()

@@ -57,6 +57,9 @@ class Followed(NamedTuple):
 class Listener(Protocol):
     """Who is told; called in the thread."""
 
+    def on_caught_up(self, acks: list[Ack]) -> None:
+        """All that was acknowledged so far has been read: the latest of each, in log order."""
+
     def on_followed(self, assignment: int, followed: Followed) -> None:
         """A partition asked for is followed from now on."""
 
@@ -147,7 +150,9 @@ class Acknowledgements(threading.Thread):
                 elif (ack := self._decode(message)) is not None:
                     found.pop(_key(ack), None)
                     found[_key(ack)] = ack
-        self._judge(list(found.values()))
+        accepted, _ = self._judge(list(found.values()))
+        if at_end:
+            self._listener.on_caught_up(accepted)
         logger.info("%d acknowledgements of stores read", len(found))
 
     def _poll(self, reader: Consumer) -> "list[Message]":

@@ -20,8 +20,9 @@ from streams.settings import Settings
 from streams.state import rows
 from streams.state.store import Store
 from streams.worker.fetch import Fetch
+from streams.worker.folded import Folded
 from streams.worker.intake import Intake
-from streams.worker.partition import Folded, Partition
+from streams.worker.partition import Partition
 from streams.worker.rounds import Assigned
 from streams.worker.timers import GrantRate
 from streams.worker.transaction import Aborted, Publisher

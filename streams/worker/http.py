@@ -6,12 +6,13 @@ Reads only, and shows no record of any user; still, it listens on 127.0.0.1 unle
 """
 
 import errno
+from abc import ABC, abstractmethod
 from typing import Final, Protocol
 
 from aiohttp import web
 
 from streams.errors import UsageProblem
-from streams.metrics import CONTENT_TYPE, Metrics
+from streams.metrics import CONTENT_TYPE
 from streams.settings import Settings
 from streams.worker.page import Page, render
 
@@ -25,35 +26,46 @@ _HEADERS: Final = {
 
 # What to do about an address that cannot be taken.
 _REMEDIES: Final = {
-    errno.EADDRINUSE: "another process listens there: stop it, choose another port, "
-    "or let port 0 take a free one",
+    errno.EADDRINUSE: "another process listens there (a worker and a monitor do by default): "
+    "stop it, set OBJECTIONS_HTTP to another port, or let port 0 take a free one",
     errno.EACCES: "this user may not listen there: choose a port from 1024",
     errno.EADDRNOTAVAIL: "this machine has no such address: choose one of its own, or 127.0.0.1",
 }
 _REMEDY: Final = "expected HOST:PORT of this machine, such as 127.0.0.1:6066"
 
 
-class Status(Protocol):
-    """Who knows how the worker is."""
+class Readiness(Protocol):
+    """Who knows whether it serves."""
 
     def ready(self) -> tuple[bool, str]:
         """Return whether it serves, and a line of text: what it serves, or what is missing."""
+
+
+class Status(Readiness, Protocol):
+    """Who knows how the worker is."""
 
     def page(self) -> Page:
         """Return what the status page shows."""
 
 
-class HttpServer:
+class Exposition(Protocol):
+    """Who knows the numbers."""
+
+    def text(self) -> bytes:
+        """Return all metrics as CONTENT_TYPE says."""
+
+
+class Server(ABC):
     """
     Answers `/`, `/metrics`, `/healthz` and `/readyz`.
 
     address: HOST:PORT it listens on, known after `start`; with port 0 the one it was given.
     """
 
-    def __init__(self, settings: Settings, status: Status, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, readiness: Readiness, metrics: Exposition) -> None:
         self.address = ""
         self._host, self._port = settings.http_host, settings.http_port
-        self._status = status
+        self._readiness = readiness
         self._metrics = metrics
         app = web.Application()
         app.add_routes(
@@ -91,10 +103,9 @@ class HttpServer:
         """Stop listening; may be called at any time, and again."""
         await self._runner.cleanup()
 
+    @abstractmethod
     async def _page(self, request: web.Request) -> web.Response:
-        ready, detail = self._status.ready()
-        text = render(self._status.page(), ready, detail, refresh="refresh" in request.query)
-        return web.Response(text=text, content_type="text/html")
+        """Answer `/`."""
 
     async def _exposition(self, _request: web.Request) -> web.Response:
         response = web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
@@ -105,8 +116,21 @@ class HttpServer:
         return web.Response(text="ok\n")
 
     async def _ready(self, _request: web.Request) -> web.Response:
-        ready, detail = self._status.ready()
+        ready, detail = self._readiness.ready()
         return web.Response(text=f"{detail}\n", status=200 if ready else 503)
+
+
+class HttpServer(Server):
+    """The worker's."""
+
+    def __init__(self, settings: Settings, status: Status, metrics: Exposition) -> None:
+        super().__init__(settings, status, metrics)
+        self._status = status
+
+    async def _page(self, request: web.Request) -> web.Response:
+        ready, detail = self._status.ready()
+        text = render(self._status.page(), ready, detail, refresh="refresh" in request.query)
+        return web.Response(text=text, content_type="text/html")
 
 
 async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:

@@ -1,20 +1,18 @@
 """
 One partition number that this worker owns: its state, and the fold of a cycle over it.
 
-Pure arithmetic over the state: no Kafka here.  A cycle's result, `Folded`, is everything that
-has to be written for it, in one transaction and then in one WriteBatch.
+Pure arithmetic over the state: no Kafka here.
 """
 
 import time
 from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final
 
 from streams.core.answers import Answers
 from streams.core.decode import ItemFacts, UserFacts
 from streams.core.fanout import PURGE, Job
-from streams.core.fold import CAUSED_BY_TIME, DUE_AT_ONCE_MS, Fold, ItemChange, Origin, is_below
-from streams.core.item import Item
+from streams.core.fold import CAUSED_BY_TIME, DUE_AT_ONCE_MS, Fold, Origin, is_below
 from streams.core.outputs import Output, Writer
 from streams.core.policy import Policy
 from streams.core.receipts import Action
@@ -25,6 +23,7 @@ from streams.state import rows
 from streams.state.layer import Layer, position_rows
 from streams.state.store import Reached, Row, Store
 from streams.state.view import View
+from streams.worker.folded import Delivered, Fanned, Folded, Handled, forget, keep_item
 from streams.worker.gate import Gate
 from streams.worker.intake import Entry, Intake
 from streams.worker.names import ACCOUNT_AGES, CONTENT, INPUTS, OBJECTIONS
@@ -41,63 +40,6 @@ JOBS_SHARING: Final = 4  # large fan-outs that share a cycle's slice
 JOBS_PER_CYCLE: Final = 64  # all of them, where most are small
 SWEPT_SHARE: Final = 4  # users a new policy decides in a cycle: a part of a fan-out's slice
 JOBS_MAX: Final = 1_000  # fan-outs beside which no timer fires: they are kept in memory
-
-
-class Handled(NamedTuple):
-    """What became of one batch: counts of records, and their broker time stamps."""
-
-    topic: str
-    applied: int
-    unchanged: int
-    dead_letter: int
-    received_ms: list[int]
-
-
-class Fanned(NamedTuple):
-    """A fan-out that is done: the topic and broker time stamp of the record it began with."""
-
-    topic: str
-    received_ms: int
-
-
-class Folded(NamedTuple):
-    """
-    One partition's part of a cycle.
-
-    users_rows, content_rows: for the changelogs and the store; local_rows: for the store alone.
-    positions: next offset to read of every input, as of this cycle; told: those that the group
-    has yet to be told.
-    delayed: records (topic, time stamp) whose fan-out goes on beyond this cycle.
-    grants_by_time: records of outputs that the clock or the policy has caused.
-    purges_ms: by output, the broker time stamps of the records that have caused purges.
-    delivered: filled as it is committed: by output, where this cycle's records end.
-    settles: all is answered that aborted transactions have left.
-    """
-
-    partition: "Partition"
-    outputs: list[Output]
-    users_rows: list[Row]
-    content_rows: list[Row]
-    local_rows: list[Row]
-    positions: dict[str, int]
-    told: dict[str, int]
-    layer: Layer
-    handled: list[Handled]
-    fanned: list[Fanned]
-    delayed: list[Fanned]
-    grants_by_time: int
-    receipts: Part
-    purges_ms: dict[str, list[int]]
-    delivered: "Delivered"
-    settles: bool
-
-
-class Delivered:
-    """By output, where a cycle's records end (the offset behind the last); and when it was so."""
-
-    def __init__(self) -> None:
-        self.ends: dict[str, int] = {}
-        self.at_ms = 0
 
 
 class Partition:
@@ -424,7 +366,7 @@ class Partition:
                 fanned.append(Fanned(job.topic, job.received_ms))
             if slice_items <= 0:
                 break
-        _forget(layer, answers)
+        forget(layer, answers)
         return fanned
 
     def _ready_jobs(self, grants: int) -> list[str]:
@@ -458,9 +400,9 @@ class Partition:
         }
         for change in fold.items.values():
             if change.after is not None:
-                _keep_item(layer, change, change.after)
+                keep_item(layer, change, change.after)
         layer.jobs = dict(answers.jobs)
-        _forget(layer, answers)
+        forget(layer, answers)
         return layer
 
     def _timer_rows(self, fold: Fold, due: Iterable[tuple[int, str]]) -> list[Row]:
@@ -473,29 +415,6 @@ class Partition:
             if next_ms != NEVER_MS and not is_set:
                 found.append((rows.timer_key(next_ms, user_id), b""))
         return found
-
-
-def _keep_item(layer: Layer, change: ItemChange, item: Item) -> None:
-    user_id, content_id = change.user_id, change.content_id
-    layer.items.setdefault(user_id, {})[content_id.encode()] = item
-    known = change.before.dead_letters if change.before is not None else ()
-    if known == item.dead_letters:
-        return
-    for offset in known:
-        if offset not in item.dead_letters:
-            layer.dead_letters[user_id, offset] = None
-    for offset in item.dead_letters:
-        if offset not in known:
-            layer.dead_letters[user_id, offset] = content_id
-
-
-def _forget(layer: Layer, answers: Answers) -> None:
-    for user_id, forgotten in answers.forgotten.items():
-        of_user = layer.items.setdefault(user_id, {})
-        for answer in forgotten:
-            of_user[answer.content_id] = None
-            for offset in answer.item.dead_letters:
-                layer.dead_letters[user_id, offset] = None
 
 
 def _is_rationed(job: Job) -> bool:

@@ -17,6 +17,7 @@ from streams.worker.backlog import Backlog, Hold, Next, has_reached
 from streams.worker.intake import Fetched
 from streams.worker.names import CONTENT, INPUTS, USER_TOPICS
 from streams.worker.rounds import Listener, Look, Place, Start
+from streams.worker.unread import Unread
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -57,6 +58,7 @@ class Reading:
         self._backlog = Backlog()
         self._next: dict[Place, int] = {}  # read up to here, control records included
         self._handed: dict[Place, int] = {}  # records handed over up to here
+        self._unread: dict[Place, Unread] = {}
 
     @property
     def holding(self) -> bool:
@@ -73,6 +75,7 @@ class Reading:
         self._holds.clear()
         self._next.clear()
         self._handed.clear()
+        self._unread.clear()
         self._backlog.clear()
 
     def places(self) -> list[Place]:
@@ -83,17 +86,27 @@ class Reading:
             for topic in (USER_TOPICS if self._content_waits(partition) else INPUTS)
         ]
 
-    def lag(self) -> dict[Place, int]:
-        """Return the records from each input's position to its end, as far as that is known."""
+    def lag(self, now_s: float) -> dict[Place, int]:
+        """
+        Return the records from each input's position to its end, as far as that is known.
+
+        now_s: by time.time(), for `unread_since_s`.
+        """
         found: dict[Place, int] = {}
         for place, handed in self._handed.items():
             end = max(self._end(place) or 0, self._backlog.seen_end(place))
-            found[place] = max(end - self._next.get(place, handed), 0)
+            at = self._next.get(place, handed)
+            found[place] = max(end - at, 0)
+            self._unread.setdefault(place, Unread()).look(now_s, end, at)
         return found
 
-    def held_since_s(self) -> dict[int, float]:
-        """Return since when the content of partitions waits, by time.time()."""
-        return {partition: hold.began_s for partition, hold in self._holds.items()}
+    def unread_since_s(self) -> dict[Place, float]:
+        """Return since when what is not read of each input can have been there, as of `lag`."""
+        return {
+            place: unread.since_s
+            for place, unread in self._unread.items()
+            if unread.since_s is not None
+        }
 
     def start(self, start: Start) -> None:
         """

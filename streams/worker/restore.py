@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
@@ -109,12 +110,14 @@ class Restore(threading.Thread):
         self._ownership = Ownership(group_metadata, self._cancelled)
         self._stores: dict[int, Store] = {}
         self._reached: dict[int, dict[str, Reached]] = {}
-        self._aborted: dict[int, dict[Key, Said]] = {}
+        self._over = threading.Event()
+        self._aborted: Future[dict[int, dict[Key, Said]]] = Future()
         self._rows = 0
 
     def cancel(self) -> None:
         """Stop, close the stores that are not handed over yet, and wait until that is done."""
         self._cancelled.set()
+        self._over.set()
         self.join()
 
     def run(self) -> None:
@@ -136,11 +139,14 @@ class Restore(threading.Thread):
 
     def _restore(self) -> None:
         consumer = Consumer(self._config(), logger=CLIENT_LOGGER)
+        beside = ThreadPoolExecutor(1, "aborted")
         try:
             found = takeover.ask(self._settings, consumer, self._partitions, self._cancelled)
             for number in self._partitions:
                 self._open(number, found.log_ends[number])
-            self._aborted = aborted.find(self._settings, found.log_ends, self._cancelled)
+            # Beside the changelogs: nobody is served meanwhile, and a slow Kafka takes its time.
+            ends, over = found.log_ends, self._over
+            self._aborted = beside.submit(aborted.find, self._settings, ends, over)
             damaged: dict[int, Damage] = {}
 
             def check(number: int) -> None:
@@ -156,6 +162,8 @@ class Restore(threading.Thread):
             for number, damage in damaged.items():  # behind all others: it takes a while
                 self._rebuild(consumer, number, damage, found)
         finally:
+            self._over.set()
+            beside.shutdown()
             consumer.close()
 
     def _rebuild(self, consumer: Consumer, number: int, damage: Damage, found: Takeover) -> None:
@@ -317,6 +325,7 @@ class Restore(threading.Thread):
             for topic in INPUTS
         }
         letters = OpenLetters(store, f"{self._settings.topic(CONTENT)}/{number}/")
+        left = self._aborted.result()[number]
         del self._stores[number]  # from here on whoever gets it closes it
         self._on_ready(
             Restored(
@@ -327,7 +336,7 @@ class Restore(threading.Thread):
                 committed,
                 ends,
                 letters,
-                self._aborted[number],
+                left,
             )
         )
 

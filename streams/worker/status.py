@@ -13,9 +13,10 @@ from streams.core.fold import CAUSED_BY_TIME
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.worker.fetch import Fetch
-from streams.worker.names import CONTENT, DEAD_LETTERS, INPUTS
+from streams.worker.folded import Fanned, Folded
+from streams.worker.names import DEAD_LETTERS, INPUTS
 from streams.worker.page import Page, make_page
-from streams.worker.partition import Fanned, Folded, Partition
+from streams.worker.partition import Partition
 from streams.worker.rounds import Place, Round
 from streams.worker.stores import Stores
 
@@ -41,6 +42,8 @@ class WorkerStatus:
         self._serving: set[int] = set()
         # place -> (broker time stamp of a batch's first record, next offset), oldest first
         self._under_way: dict[Place, deque[tuple[int, int]]] = {}
+        # place -> the same of the oldest batch that is read again
+        self._again: dict[Place, tuple[int, int]] = {}
         # fan-outs whose last slice is not committed yet
         self._finishing: list[tuple[int, Fanned]] = []
 
@@ -50,6 +53,7 @@ class WorkerStatus:
         self._assigned = dict.fromkeys(partitions, time.time())
         self._serving.clear()
         self.rolled_back()
+        self._again.clear()
 
     def restored(self, partition: int) -> None:
         """Note that a partition is serving."""
@@ -65,6 +69,9 @@ class WorkerStatus:
 
     def rolled_back(self) -> None:
         """Note that all that was on its way is read again."""
+        for place, under_way in self._under_way.items():
+            if under_way:
+                self._again.setdefault(place, under_way[0])
         self._under_way.clear()
         self._finishing.clear()
 
@@ -129,18 +136,15 @@ class WorkerStatus:
     def oldest_unpropagated(self) -> Mapping[tuple[str, int], float]:
         """Return the age in seconds of the oldest record of each input not wholly published."""
         now_s = time.time()
-        lag = self._fetch.lag()
-        idle_since_s = self._fetch.idle_since_s
-        held_since_s = self._fetch.held_since_s()
+        lag, unread_since_s = self._fetch.lag(), self._fetch.unread_since_s()
         ages: dict[tuple[str, int], float] = {}
-        for partition, since_s in self._assigned.items():
+        for partition, assigned_s in self._assigned.items():
             for name in INPUTS:
-                unread_since_s = idle_since_s
-                if name == CONTENT:
-                    unread_since_s = min(idle_since_s, held_since_s.get(partition, idle_since_s))
-                ages[self._settings.topic(name), partition] = self._age(
-                    (name, partition), now_s, since_s, lag, unread_since_s
-                )
+                place, since_s = (name, partition), assigned_s
+                if partition in self._serving:
+                    unread_s = unread_since_s.get(place, assigned_s) if lag.get(place) else now_s
+                    since_s = self._since_s(place, unread_s)
+                ages[self._settings.topic(name), partition] = max(now_s - since_s, 0.0)
         for number, fanned in [*self._fanning_out(), *self._finishing]:
             place = fanned.topic, number
             if place in ages:
@@ -192,25 +196,16 @@ class WorkerStatus:
                 counts[topic] = counts.get(topic, 0) + number
         return counts
 
-    def _age(
-        self,
-        place: Place,
-        now_s: float,
-        assigned_since_s: float,
-        lag: Mapping[Place, int],
-        idle_since_s: float,
-    ) -> float:
+    def _since_s(self, place: Place, unread_since_s: float) -> float:
         """
-        Return the age of what is not published of *place*.
+        Return since when something of *place* is not published.
 
-        Of records not fetched yet only a bound is known: they came after the last moment at
-        which there was nothing to fetch; of a partition not serving yet, since it was assigned.
+        Of records not fetched yet only a bound is known, *unread_since_s*.
         """
-        if place[1] not in self._serving:
-            return now_s - assigned_since_s
+        batches = [self._again[place]] if place in self._again else []
         if under_way := self._under_way.get(place):
-            return max(now_s - under_way[0][0] / 1000, 0.0)
-        return max(now_s - idle_since_s, 0.0) if lag.get(place) else 0.0
+            batches.append(under_way[0])
+        return min((first_ms / 1000 for first_ms, _ in batches), default=unread_since_s)
 
     def _count_outputs(self, part: Folded) -> None:
         records: dict[str, int] = {}
@@ -230,6 +225,8 @@ class WorkerStatus:
             under_way = self._under_way.get((topic, number))
             while under_way and under_way[0][1] <= position:
                 under_way.popleft()
+            if self._again.get((topic, number), (0, position + 1))[1] <= position:
+                del self._again[topic, number]
 
 
 def _wall_clock_ms() -> int:

@@ -14,7 +14,8 @@ from streams.core.unacknowledged import Unacknowledged
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.worker.acknowledgements import Acknowledgements, Followed
-from streams.worker.partition import Folded, Partition
+from streams.worker.folded import Folded
+from streams.worker.partition import Partition
 from streams.worker.receipt_notes import Following
 from streams.worker.tails import Found
 
@@ -82,6 +83,9 @@ class Stores:
         self._counted.clear()
 
     # Called in the reader's thread.
+
+    def on_caught_up(self, acks: list[Ack]) -> None:
+        """Wait for the partitions asked for: each brings what there is of it."""
 
     def on_followed(self, assignment: int, followed: Followed) -> None:
         """Pass on that a partition is followed."""

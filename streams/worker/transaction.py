@@ -17,8 +17,8 @@ from streams.errors import Halt
 from streams.kafka.client_log import CLIENT_LOGGER
 from streams.settings import Settings
 from streams.state.store import Reached
+from streams.worker.folded import Folded
 from streams.worker.names import CONTENT_CHANGELOG, USERS_CHANGELOG
-from streams.worker.partition import Folded
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -126,11 +126,10 @@ class Publisher:
         for output in part.outputs:
             topic = output.topic
             name = names.get(topic) or names.setdefault(topic, topic_name(topic))
-            if output is last[topic]:  # its offset stands for all before it
-                told = {"on_delivery": self._on_delivery}
-                produce(name, output.value, output.key, number, headers=output.headers, **told)
-            else:
-                produce(name, output.value, output.key, number, headers=output.headers)
+            # The offset of the last one stands for all before it.
+            told = self._on_delivery if output is last[topic] else None
+            # By their places: named arguments take half a microsecond more, a sixth of the call.
+            produce(name, output.value, output.key, number, told, None, 0, output.headers)
         for changelog, rows in (
             (USERS_CHANGELOG, part.users_rows),
             (CONTENT_CHANGELOG, part.content_rows),
@@ -141,13 +140,13 @@ class Publisher:
             for key, value in rows[:-1]:
                 produce(name, value, key, number)
             key, value = rows[-1]
-            produce(name, value, key, number, on_delivery=self._on_delivery)
+            produce(name, value, key, number, self._on_delivery)
         self._producer.poll(0)
 
-    def _put(self, *record: Any, **options: Any) -> None:
+    def _put(self, *record: Any) -> None:
         while True:
             try:
-                self._producer.produce(*record, **options)
+                self._producer.produce(*record)
             except BufferError:  # half a gigabyte is waiting for Kafka: so do we
                 self._producer.poll(QUEUE_FULL_PAUSE_S)
             else:

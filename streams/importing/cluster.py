@@ -1,0 +1,192 @@
+"""
+What an import asks Kafka: the topic's ids and ends, and how far the workers' group has got.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Self
+
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined] # it is public
+
+from streams.errors import Unreachable, UsageProblem
+from streams.importing.fields import TOPICS
+from streams.importing.pace import Pace, Place, Waiting
+from streams.importing.place import Topic
+from streams.kafka import admin
+from streams.settings import Settings
+
+ANSWER_S: Final = 5.0
+LOOK_EVERY_S: Final = 0.05
+MEMBERS_EVERY_S: Final = 2.0
+PATIENCE_S: Final = 15.0  # with a Kafka that answers, but not yet for its groups
+_PASSING: Final = frozenset(
+    {
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+    }
+)
+
+
+class Cluster:
+    """The cluster of *settings*; raises Unreachable, and UsageProblem where topics are missing."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._client = admin.connect(settings)
+        self.partitions: dict[str, int] = {}  # by topic, as the contract names it
+
+    def topic(self, name: str) -> Topic:
+        """Return which topic *name* is."""
+        full = self._settings.topic(name)
+        described = self._ask(self._describe)
+        if name not in described:
+            message = (
+                f"Kafka at {self._settings.bootstrap} has no topic {full}. Remedy: name the right "
+                "cluster (--bootstrap) and prefix (OBJECTIONS_TOPIC_PREFIX), or make the topics: "
+                "`objections topics apply`."
+            )
+            raise UsageProblem(message)
+        self.partitions = {each: len(found.partitions) for each, found in described.items()}
+        cluster_id = self._ask(
+            lambda: self._client.describe_cluster(request_timeout=ANSWER_S).result().cluster_id
+        )
+        return Topic(full, str(described[name].topic_id), str(cluster_id))
+
+    def ends(self, names: tuple[str, ...] = TOPICS) -> dict[Place, int]:
+        """Return where the partitions of *names* end."""
+        found: dict[Place, int] = self._ask(lambda: self._ends(names))
+        return found
+
+    def committed(self) -> dict[Place, int]:
+        """Return how far the workers' group has got, by topic as the contract names it."""
+        found: dict[Place, int] = self._ask(self._committed)
+        return found
+
+    def members(self) -> int:
+        """Return how many workers there are."""
+        return int(self._ask(self._members))
+
+    def _describe(self) -> dict[str, Any]:
+        full_names = {self._settings.topic(name): name for name in TOPICS}
+        asked = self._client.describe_topics(
+            TopicCollection(list(full_names)), request_timeout=ANSWER_S
+        )
+        found = {}
+        for full, future in asked.items():
+            try:
+                found[full_names[full]] = future.result()
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise
+        return found
+
+    def _ends(self, names: tuple[str, ...]) -> dict[Place, int]:
+        latest: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        places = {
+            TopicPartition(self._settings.topic(name), number): (name, number)
+            for name in names
+            for number in range(self.partitions.get(name, 0))
+        }
+        asked = self._client.list_offsets(
+            dict.fromkeys(places, latest),
+            isolation_level=IsolationLevel.READ_UNCOMMITTED,
+            request_timeout=ANSWER_S,
+        )
+        return {places[place]: future.result().offset for place, future in asked.items()}
+
+    def _committed(self) -> dict[Place, int]:
+        full_names = {self._settings.topic(name): name for name in TOPICS}
+        group = ConsumerGroupTopicPartitions(self._settings.group)
+        (future,) = self._client.list_consumer_group_offsets(
+            [group], require_stable=False, request_timeout=ANSWER_S
+        ).values()
+        return {
+            (full_names[each.topic], each.partition): each.offset
+            for each in future.result().topic_partitions or ()
+            if each.topic in full_names and each.offset >= 0
+        }
+
+    def _members(self) -> int:
+        (future,) = self._client.describe_consumer_groups(
+            [self._settings.group], request_timeout=ANSWER_S
+        ).values()
+        try:
+            return len(future.result().members)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return 0
+            raise
+
+    def _ask(self, question: Callable[[], Any]) -> Any:
+        deadline_s = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return question()
+            except KafkaException as error:
+                reason = error.args[0]
+                if reason.code() not in _PASSING or time.monotonic() > deadline_s:
+                    raise self._unreachable(reason) from error
+            time.sleep(LOOK_EVERY_S)
+
+    def _unreachable(self, reason: KafkaError) -> Unreachable:
+        self._client.poll(0)  # Its callbacks run here: time-outs do not say why.
+        why = getattr(self._client, "last_error", "") or reason.str() or reason.name()
+        return Unreachable(
+            f"Kafka at {self._settings.bootstrap} did not answer: {why}. Remedy: see that it "
+            "is up, or name another with --bootstrap or OBJECTIONS_BOOTSTRAP."
+        )
+
+
+class Observer:
+    """Tells *pace*, from a thread of its own, how long records wait for the workers."""
+
+    def __init__(self, cluster: Cluster, pace: Pace) -> None:
+        self._cluster = cluster
+        self._pace = pace
+        self._waiting = Waiting()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._observe, name="observe workers", daemon=True)
+        self.workers = cluster.members()
+        pace.free = not self.workers
+        self.waits_s = 0.0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _observe(self) -> None:
+        asked_s = heard_s = time.monotonic()
+        while not self._ended.wait(LOOK_EVERY_S):
+            now_s = time.monotonic()
+            try:
+                if now_s - asked_s > MEMBERS_EVERY_S:
+                    asked_s = now_s
+                    self.workers = self._cluster.members()
+                    if self.workers:  # Once there, they are waited for when they are away.
+                        self._pace.free = False
+                self._look()
+                heard_s = now_s
+            except Unreachable:
+                # What is not known counts as waiting; the producer says whether Kafka is away.
+                self._pace.looked(now_s, now_s - heard_s)
+
+    def _look(self) -> None:
+        committed: Mapping[Place, int] = self._cluster.committed()
+        now_s = time.monotonic()
+        self.waits_s = self._waiting.waits_s(now_s, committed)
+        self._pace.looked(now_s, self.waits_s)
+        self._waiting.looked(time.monotonic(), self._cluster.ends())

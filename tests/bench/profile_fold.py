@@ -1,0 +1,169 @@
+"""
+Where a worker's processor time goes, by step, without Kafka.
+
+    python tests/bench/profile_fold.py --records 60000 --repeats 5
+    python tests/bench/profile_fold.py --cprofile 40
+
+Decodes and folds the benchmark's workload over real stores, a cycle at a time, and writes the rows.
+Prints microseconds per input record by step (median and range of the repeats): processor time of
+this thread, and in the last line of the whole process, RocksDB's threads included.  With --kafka
+every cycle is also committed, by the worker's own publisher on a Kafka of its own.
+Every repeat does the same from the beginning, so alternating runs compare two versions of the code.
+"""
+
+import argparse
+import cProfile
+import os
+import pstats
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # the tests' helpers
+
+from confluent_kafka import Consumer
+
+from streams.bench.workload import Record, make
+from streams.kafka import admin
+from streams.kafka.local import LocalKafka
+from streams.settings import Settings
+from streams.worker.folded import Folded
+from streams.worker.run import spare_the_collector
+from streams.worker.transaction import Publisher
+from tests.offline import Offline, Round
+
+T = TypeVar("T")
+
+Publish = Callable[[list[Folded]], None]
+
+
+class Steps:
+    """Processor time by step in microseconds a record, of one repeat."""
+
+    def __init__(self, records_n: int) -> None:
+        self.us: dict[str, float] = {}
+        self._records_n = records_n
+
+    def time(self, name: str, call: Callable[[], T]) -> T:
+        """Return what *call* returns, and add what this thread spent in it."""
+        begun_s = time.thread_time()
+        result = call()
+        self.add(name, time.thread_time() - begun_s)
+        return result
+
+    def add(self, name: str, seconds: float) -> None:
+        """Add time to a step."""
+        self.us[name] = self.us.get(name, 0.0) + seconds / self._records_n * 1e6
+
+
+def main() -> None:
+    """Measure, and print a table or a profile."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser.add_argument("--records", type=int, default=60_000)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--partitions", type=int, default=4)
+    parser.add_argument("--cycle", type=int, default=4_000, help="records of a cycle")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--users-first", action="store_true", help="content last, as after a start")
+    parser.add_argument("--kafka", action="store_true", help="commit the cycles, too")
+    parser.add_argument("--cprofile", type=int, metavar="N", help="show the N costliest functions")
+    options = parser.parse_args()
+    records = make(options.records, options.seed)
+    spare_the_collector()
+    first: list[Record] = []
+    if options.users_first:
+        first = [record for record in records if record.topic != "content"]
+        records = [record for record in records if record.topic == "content"]
+    with ExitStack() as stack:
+        kafka = stack.enter_context(_kafka()) if options.kafka else None
+        profile = cProfile.Profile() if options.cprofile else None
+        repeats = [
+            _repeat(first, records, options.partitions, options.cycle, kafka, profile)
+            for _ in range(1 if profile else options.repeats)
+        ]
+    if profile is not None:
+        pstats.Stats(profile).sort_stats("tottime").print_stats(options.cprofile)
+        return
+    load = os.getloadavg()[0]
+    print(f"{len(first) + len(records):,} records, {options.repeats} repeats, load {load:.1f}")
+    for name in repeats[0].us:
+        values = [repeat.us[name] for repeat in repeats]
+        median = statistics.median(values)
+        print(f"{name:<10} {median:6.2f} us/record  ({min(values):.2f}-{max(values):.2f})")
+
+
+def _repeat(
+    first: Sequence[Record],
+    records: Sequence[Record],
+    partitions_n: int,
+    cycle_records: int,
+    kafka: LocalKafka | None,
+    profile: cProfile.Profile | None,
+) -> Steps:
+    """Fold *first* while grants are held, as they are at a start, and *records* after that."""
+    steps = Steps(len(first) + len(records))
+    with tempfile.TemporaryDirectory(prefix="objections-profile-") as name, ExitStack() as stack:
+        publish = None
+        if kafka is not None:
+            publish = stack.enter_context(_publisher(kafka, partitions_n, Path(name).name))
+        offline = Offline(Path(name), partitions_n, int(time.time() * 1000))
+        stack.callback(offline.close)
+        held = list(offline.rounds(first, cycle_records))
+        rounds = list(offline.rounds(records, cycle_records))
+        begun_s = time.process_time()
+        if profile is not None:
+            profile.enable()
+        for fetched in held:
+            _cycle(steps, offline, fetched, publish)
+        offline.release()
+        for fetched in rounds:
+            _cycle(steps, offline, fetched, publish)
+        while offline.has_work():
+            _cycle(steps, offline, [], publish)
+        if profile is not None:
+            profile.disable()
+        steps.add("thread", sum(steps.us.values()) * (len(first) + len(records)) / 1e6)
+        steps.add("process", time.process_time() - begun_s)
+    return steps
+
+
+def _cycle(steps: Steps, offline: Offline, fetched: Round, publish: Publish | None) -> None:
+    intakes = steps.time("decode", lambda: offline.decode(fetched))
+    cycle = steps.time("fold", lambda: offline.fold(intakes))
+    if publish is None:
+        steps.time("write", lambda: offline.write(cycle))
+    else:
+        steps.time("publish", lambda: publish(cycle))
+    steps.time("persisted", lambda: offline.persisted(cycle))
+
+
+@contextmanager
+def _kafka() -> Iterator[LocalKafka]:
+    with (
+        tempfile.TemporaryDirectory(prefix="objections-profile-kafka-") as name,
+        LocalKafka(Path(name) / "kafka", c1_only=False) as kafka,
+    ):
+        yield kafka
+
+
+@contextmanager
+def _publisher(kafka: LocalKafka, partitions_n: int, name: str) -> Iterator[Publish]:
+    """Return what commits a cycle and writes its rows, on fresh topics."""
+    settings = Settings(bootstrap=kafka.bootstrap, topic_prefix=f"{name}.")
+    admin.apply(admin.connect(settings), settings, partitions=partitions_n)
+    consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": name})
+    publisher = Publisher(settings, name)
+    publisher.start()
+    metadata = consumer.consumer_group_metadata()
+    yield lambda cycle: publisher.publish(cycle, metadata)
+    publisher.stop()
+    consumer.close()
+
+
+if __name__ == "__main__":
+    main()
