@@ -42,6 +42,8 @@ def test_a_place_that_is_well_goes_on() -> None:
         (WELL._replace(start=51), Reason.TRUNCATED, None),
         (WELL._replace(hidden=Ack(51, NOW_MS)), Reason.WENT_BACK, 50),
         (WELL._replace(committed=Committed(51, 4)), Reason.WENT_BACK, None),
+        # A backup brought back twice: what it is behind was lowered to it the first time.
+        (WELL._replace(committed=Committed(0, 5)), Reason.WENT_BACK, None),
         (WELL._replace(hidden=None), Reason.UNKNOWN_AGE, 50),
         (WELL._replace(hidden=Ack(50, NOW_MS - AWAY_MAX_MS - 1)), Reason.AWAY, None),
         (WELL._replace(hidden=Ack(40, NOW_MS - AWAY_MAX_MS - 1)), Reason.AWAY, None),

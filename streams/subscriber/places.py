@@ -130,7 +130,10 @@ def _reason(found: Found, now_ms: int, away_max_ms: int) -> Reason | None:
     if not (resyncing and committed and committed.generation == position.generation):
         # Of the resync that is under way the acknowledgements say nothing: they stand still.
         reached = max(reached, hidden.offset if hidden else 0)
-    behind = position.offset < reached
+    # A backup brought back twice: the word it is behind was lowered to it the first time.
+    known = committed.generation if committed else None
+    older = known is not None and position.generation < known
+    behind = older or position.offset < reached
     checks = (
         (Reason.ANOTHER_TOPIC, position.topic_id != found.topic_id),
         (Reason.CUT, position.offset > found.end),
