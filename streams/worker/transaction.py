@@ -108,9 +108,11 @@ class Publisher:
         self._delivered.clear()
         try:
             self._producer.begin_transaction()
+            # First of all: who is no owner any more is refused before anything is written, which
+            # the next owner, having looked at the ends of the outputs, would never answer.
+            self._send_offsets(cycle, group_metadata)
             for part in cycle:
                 self._produce(part)
-            self._send_offsets(cycle, group_metadata)
             self._insist("commit", lambda: self._producer.commit_transaction(CALL_TIMEOUT_S))
         except KafkaException as error:
             self._abort(error.args[0])

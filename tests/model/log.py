@@ -26,16 +26,11 @@ class Status(Enum):
 
 
 class Entry(NamedTuple):
-    """
-    What one transaction has written.
-
-    late: by a worker that had lost its partition, after the next owner had looked at the log.
-    """
+    """What one transaction has written."""
 
     status: Status
     row: Row
     outputs: tuple[Output, ...]
-    late: bool = False
 
 
 class Past(NamedTuple):
@@ -43,14 +38,13 @@ class Past(NamedTuple):
     What the log holds before its entries.
 
     row: the last committed one.  last: the last committed output of each key.
-    seen: what readers of uncommitted data keep; late: what came to them by late writes alone.
+    seen: what readers of uncommitted data keep.
     tail: what lies aborted behind the last committed entry.
     """
 
     row: Row = Row()
     last: tuple[Output, ...] = ()
     seen: tuple[Output, ...] = ()
-    late: tuple[Output, ...] = ()
     tail: tuple[Output, ...] = ()
 
 
@@ -104,11 +98,11 @@ class Kafka(NamedTuple):
             transaction = None
         return self._replace(transactions=put(self.transactions, worker, transaction))
 
-    def write(self, worker: int, row: Row, outputs: tuple[Output, ...], *, late: bool) -> "Kafka":
+    def write(self, worker: int, row: Row, outputs: tuple[Output, ...]) -> "Kafka":
         """Return the cluster once the records of a worker's transaction are in the log."""
         transaction = self.transactions[worker]
         assert transaction is not None
-        entries = (*self.entries, Entry(Status.OPEN, row, outputs, late))
+        entries = (*self.entries, Entry(Status.OPEN, row, outputs))
         then = self.change(worker, transaction._replace(entry=len(self.entries)))
         return then._replace(entries=entries)
 
@@ -144,10 +138,7 @@ class Kafka(NamedTuple):
     def without_first(self) -> "Kafka":
         """Return the cluster whose first entry, which has ended, is part of the past."""
         first, past = self.entries[0], self.past
-        if first.late and first.status is Status.ABORTED:
-            past = past._replace(late=highest((*past.late, *first.outputs)))
-        else:
-            past = past._replace(seen=highest((*past.seen, *first.outputs)))
+        past = past._replace(seen=highest((*past.seen, *first.outputs)))
         if first.status is Status.COMMITTED:
             last = {each.key: each for each in (*past.last, *first.outputs)}
             past = past._replace(row=first.row, last=tuple(sorted(last.values())), tail=())

@@ -17,6 +17,7 @@ class Rules:
     rows_to_the_end: the changelog is read to its end, open transactions included.
     group_metadata: offsets go under the group's generation; an earlier one is refused.
     expired_is_fenced: who has had a transaction expire can neither write nor commit it.
+    offsets_before_records: who is no owner any more is refused before anything is written.
     offsets_in_transaction: offsets count with the transaction, not before.
     persist_after_commit: rows reach the local store after the commit.
     abort_forgets: after a rollback the state is that of the store.
@@ -34,6 +35,7 @@ class Rules:
     rows_to_the_end: bool = True
     group_metadata: bool = True
     expired_is_fenced: bool = True
+    offsets_before_records: bool = True
     offsets_in_transaction: bool = True
     persist_after_commit: bool = True
     abort_forgets: bool = True

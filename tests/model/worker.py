@@ -16,17 +16,12 @@ from tests.model.world import Batch, Inputs, Phase, State, Worker, settled, with
 
 
 class Workers:
-    """
-    The model: *inputs* arrive, and up to *faults* of crash, move, abort and expiry happen.
+    """The model: *inputs* arrive, and up to *faults* of crash, move, abort and expiry happen."""
 
-    strict: a reader of uncommitted data must also end right after late writes (see `Entry`).
-    """
-
-    def __init__(self, inputs: Inputs, rules: Rules, faults: int, *, strict: bool = False) -> None:
+    def __init__(self, inputs: Inputs, rules: Rules, faults: int) -> None:
         self._inputs = inputs
         self._rules = rules
         self._faults = faults
-        self._strict = strict
 
     def start(self) -> State:
         """Two workers with empty stores; the first is about to take over."""
@@ -169,7 +164,7 @@ class Workers:
     def _go_on(
         self, state: State, number: int, worker: Worker, batch: Batch
     ) -> Iterator[tuple[str, State]]:
-        """Return the steps of a transaction: offsets and records in any order, commit, persist."""
+        """Return the steps of a transaction: offsets, records, commit, persist."""
         kafka, rules = state.kafka, self._rules
         if kafka.fenced[number] and rules.expired_is_fenced:
             yield f"{number} is refused for good", with_worker(state, number, _ended(worker))
@@ -188,7 +183,7 @@ class Workers:
             else:
                 then = kafka._replace(committed=batch.row.at)
                 yield self._sent(state._replace(kafka=then), number, worker, batch)
-        if not batch.written:
+        if not batch.written and (batch.told or not rules.offsets_before_records):
             yield self._write(state, number, worker, batch, transaction)
         if batch.told and batch.written:
             then = kafka.change(number, transaction._replace(decided=True))
@@ -209,12 +204,10 @@ class Workers:
         self, state: State, number: int, worker: Worker, batch: Batch, transaction: Transaction
     ) -> tuple[str, State]:
         kafka = state.kafka
-        owner = state.workers[kafka.owner]
-        late = worker.generation != kafka.generation and owner.phase is Phase.SERVING
         row = batch.row
         if not self._rules.job_in_transaction:
             row = row._replace(job=None)
-        then = kafka.change(number, transaction).write(number, row, batch.outputs, late=late)
+        then = kafka.change(number, transaction).write(number, row, batch.outputs)
         worker = worker._replace(batch=batch._replace(written=True))
         if not self._rules.persist_after_commit:
             worker = worker._replace(stored=row, reached=1 + len(then.entries))
@@ -300,8 +293,7 @@ class Workers:
 
     def _wrong_at_rest(self, state: State) -> str | None:
         wanted, past = self._wanted(), state.kafka.past
-        uncommitted = highest((*past.seen, *past.late)) if self._strict else past.seen
-        for reader, outputs in (("committed", past.last), ("uncommitted", uncommitted)):
+        for reader, outputs in (("committed", past.last), ("uncommitted", past.seen)):
             shown = {each.key for each in outputs if each.allowed}
             if shown != wanted:
                 has = f"{sorted(shown)}, not {sorted(wanted)}"
