@@ -91,7 +91,8 @@ class Scene:
     def forget_offsets(self) -> None:
         """Let the group's offsets be as if they had expired."""
         group = self.settings.group
-        self.admin().delete_consumer_groups([group])[group].result()
+        client = self.admin()  # kept until it has answered: what it promised ends with it
+        client.delete_consumer_groups([group])[group].result()
 
     def recreate(self, *names: str) -> None:
         """Let topics (by their names in the contract) be as if deleted and made again, empty."""

@@ -203,5 +203,6 @@ def _reset_offsets(scene: Scene) -> None:
         for number in range(PARTITIONS)
     ]
     wanted = [ConsumerGroupTopicPartitions(scene.settings.group, places)]
-    done = scene.admin().alter_consumer_group_offsets(wanted)[scene.settings.group].result()
+    client = scene.admin()  # kept until it has answered
+    done = client.alter_consumer_group_offsets(wanted)[scene.settings.group].result()
     assert not any(place.error for place in done.topic_partitions)
