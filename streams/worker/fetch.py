@@ -37,7 +37,7 @@ FETCH_WAIT_MS: Final = 15  # the broker collects records for so long,
 FETCH_BYTES: Final = 100_000  # unless there are so many
 # What has been fetched is a queue: an objection waits for all content ahead of it.  With 20,000
 # records of a partition, fetched 1 MiB at a time, half of them waited for more than 1.1 s under
-# full load on a busy machine; so it is 0.4 to 0.7 s, and throughput no less.
+# full load on a busy machine; so it was 0.4 to 0.7 s, with OBJECTIONS_BATCH_RECORDS at 2,000.
 QUEUED_RECORDS: Final = 1_000  # of a partition: below, more is fetched,
 PARTITION_FETCH: Final = "max.partition.fetch.bytes"
 PARTITION_FETCH_BYTES: Final = 128 * 1024  # so much at a time
