@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
 
 from streams.bench import produce
 from streams.bench.latency import Spread, spread
@@ -23,10 +23,12 @@ from streams.bench.systems import Program, System, follower
 from streams.bench.workload import Record
 from streams.core.receipts import Receipt
 from streams.errors import CommandError
+from streams.kafka.reader import fetch, reader
+from streams.settings import Settings
 
 BIG: Final = "big"  # the account with many items, and its objection
 STALL_TIMEOUT_S: Final = 120.0  # without any progress
-ANSWER_TIMEOUT_S: Final = 10.0
+POLL_S: Final = 0.1
 NAP_S: Final = 0.001
 
 _encode = msgspec.json.Encoder().encode
@@ -109,14 +111,7 @@ class _Receipts:
         self.found: dict[str, Receipt] = {}
         self._store = store
         self._programs = programs
-        self._consumer = Consumer(
-            {
-                "bootstrap.servers": place.bootstrap,
-                "group.id": f"{place.prefix}bench-receipts",  # never joined
-                "enable.auto.commit": False,
-                "isolation.level": "read_committed",
-            }
-        )
+        self._consumer = reader(Settings(bootstrap=place.bootstrap, topic_prefix=place.prefix))
         topic = f"{place.prefix}receipts"
         self._consumer.assign(
             [TopicPartition(topic, number, OFFSET_BEGINNING) for number in range(place.partitions)]
@@ -130,10 +125,10 @@ class _Receipts:
         moved_s = time.monotonic()
         done: set[str] = set()
         while len(done) < count:
-            for message in self._consumer.consume(10_000, 0.1):
+            for message in fetch(self._consumer, POLL_S):
                 error, value = message.error(), message.value()
                 if error is not None:
-                    if error.code() != KafkaError._TRANSPORT:
+                    if error.code() not in (KafkaError._TRANSPORT, KafkaError._PARTITION_EOF):
                         raise KafkaException(error)
                     continue
                 receipt = msgspec.json.decode(value or b"", type=Receipt)

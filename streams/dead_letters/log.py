@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from confluent_kafka import (
-    Consumer,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -23,7 +22,7 @@ from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined] # it 
 from streams.dead_letters.letter import INPUTS, Place
 from streams.errors import CommandError, Unreachable, UsageProblem
 from streams.kafka import admin
-from streams.kafka.client_log import CLIENT_LOGGER
+from streams.kafka.reader import fetch, reader
 from streams.settings import Settings
 
 if TYPE_CHECKING:
@@ -62,21 +61,13 @@ class Log:
         self.partitions = range(cluster.topics[DEAD_LETTERS].partitions)
         self.names = {settings.topic(name): name for name in NEEDED}
         self._last_error = ""
-        self._consumer = Consumer(
-            settings.kafka(
-                group_id=settings.group,  # for its offsets; it is never joined
-                isolation_level="read_committed",
-                enable_auto_commit=False,
-                enable_auto_offset_store=False,
-                enable_partition_eof=True,
-                auto_offset_reset="earliest",
-                fetch_wait_max_ms=50,
-                fetch_queue_backoff_ms=2,
-                queued_max_messages_kbytes=FETCHED_KBYTES_MAX,
-                queued_min_messages=FETCHED_RECORDS_MIN,
-                error_cb=self._remember,
-            ),
-            logger=CLIENT_LOGGER,
+        self._consumer = reader(
+            settings,
+            fetch_wait_max_ms=50,
+            fetch_queue_backoff_ms=2,
+            queued_max_messages_kbytes=FETCHED_KBYTES_MAX,
+            queued_min_messages=FETCHED_RECORDS_MIN,
+            error_cb=self._remember,
         )
         self._ask(lambda: self._consumer.list_topics(timeout=ANSWER_TIMEOUT_S))
 
@@ -143,12 +134,12 @@ class Log:
     ) -> "Generator[Message]":
         heard_s = time.monotonic()
         while left:
-            first = self._consumer.poll(POLL_S)
-            if first is None:
+            messages = fetch(self._consumer, POLL_S, BATCH_RECORDS)
+            if not messages:
                 if time.monotonic() - heard_s > ANSWER_TIMEOUT_S:
                     raise self._silent(f"partitions left: {sorted(left)}")
                 continue
-            for message in (first, *self._consumer.consume(BATCH_RECORDS, 0)):
+            for message in messages:
                 spot = message.topic() or "", message.partition() or 0
                 error = message.error()
                 if error is not None:

@@ -12,13 +12,13 @@ import uuid
 from collections.abc import Callable
 from typing import Final, Self
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from streams.errors import CheckFailed, Unreachable
 from streams.explain.evidence import CONTENT_CHANGELOG, USERS_CHANGELOG, Evidence
 from streams.kafka import admin
-from streams.kafka.client_log import CLIENT_LOGGER
 from streams.kafka.partitioner import partition_of
+from streams.kafka.reader import fetch, reader
 from streams.proof.records import Record, record_of
 from streams.settings import Settings
 from streams.state.rows import NewerRow
@@ -68,22 +68,13 @@ class Reading:
         number = partition_of(user_id.encode(), self._partitions_n())
         self.evidence = Evidence(user_id, number, settings.topic_prefix, content_id)
         self._positions = dict.fromkeys(self._topics, 0)
-        self._consumer = Consumer(
-            settings.kafka(
-                # For its committed offsets; it is assigned by hand and never joins.
-                group_id=settings.group,
-                client_id=f"explain-{uuid.uuid4().hex[:8]}",
-                isolation_level="read_committed",
-                enable_auto_commit=False,
-                enable_auto_offset_store=False,
-                enable_partition_eof=True,
-                auto_offset_reset="earliest",
-                fetch_wait_max_ms=20,  # or each topic's end is waited for
-                queued_min_messages=READ_RECORDS,
-                queued_max_messages_kbytes=16 * 1024,
-                fetch_queue_backoff_ms=2,  # or a full queue stands still for a second
-            ),
-            logger=CLIENT_LOGGER,
+        self._consumer = reader(
+            settings,
+            client_id=f"explain-{uuid.uuid4().hex[:8]}",
+            fetch_wait_max_ms=20,  # or each topic's end is waited for
+            queued_min_messages=READ_RECORDS,
+            queued_max_messages_kbytes=16 * 1024,
+            fetch_queue_backoff_ms=2,  # or a full queue stands still for a second
         )
 
     def __enter__(self) -> Self:
@@ -153,11 +144,11 @@ class Reading:
         self._consumer.assign([TopicPartition(full_name, self.evidence.number, begin)])
         heard_s, told_s = time.monotonic(), 0.0
         while self._positions[topic] < end:
-            first = self._consumer.poll(READ_S)
+            messages = fetch(self._consumer, READ_S, READ_RECORDS)
             now_s = time.monotonic()
-            if first is not None:
+            if messages:
                 heard_s = now_s
-                self._take(topic, [first, *self._consumer.consume(READ_RECORDS, 0)], end)
+                self._take(topic, messages, end)
             elif now_s - heard_s > SILENCE_S:
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
             if now_s - told_s > TOLD_S:

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, Self
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
 
 from streams.errors import CheckFailed, Unreachable
 from streams.importing.cluster import Cluster
 from streams.importing.expected import Expected, Missing
 from streams.importing.pace import SLACK_RECORDS, Place
-from streams.kafka.client_log import CLIENT_LOGGER
-from streams.kafka.receipts import ANSWER_TIMEOUT_S, BATCH_RECORDS, POLL_S, RECEIPTS
+from streams.kafka.reader import fetch, reader
+from streams.kafka.receipts import ANSWER_TIMEOUT_S, POLL_S, RECEIPTS
 from streams.settings import Settings
 
 LOOK_AGAIN_S: Final = 0.25
@@ -29,20 +29,7 @@ class Receipts:
     def __init__(self, settings: Settings, say: Say) -> None:
         self._settings = settings
         self._say = say
-        self._consumer = Consumer(
-            settings.kafka(
-                **{
-                    "group.id": settings.group,  # it is never joined
-                    "isolation.level": "read_committed",
-                    "enable.auto.commit": False,
-                    "enable.auto.offset.store": False,
-                    "auto.offset.reset": "earliest",
-                    "enable.partition.eof": True,
-                    "fetch.wait.max.ms": 100,
-                }
-            ),
-            logger=CLIENT_LOGGER,
-        )
+        self._consumer = reader(settings, fetch_wait_max_ms=100)
 
     def __enter__(self) -> Self:
         return self
@@ -68,15 +55,15 @@ class Receipts:
         heard_s = time.monotonic()
         count = 0
         while unread:
-            first = self._consumer.poll(POLL_S)
+            messages = fetch(self._consumer, POLL_S)
             now_s = time.monotonic()
-            if first is None:
+            if not messages:
                 if now_s - heard_s > SILENCE_MAX_S:
                     raise self._unreachable(f"partitions left: {sorted(unread)}")
                 continue
             heard_s = now_s
             keys = []
-            for message in (first, *self._consumer.consume(BATCH_RECORDS, 0)):
+            for message in messages:
                 error, key = message.error(), message.key()
                 if error is None:
                     if key is not None and message.value() is not None:

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 import msgspec
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
 
 from streams.core.levels import Ack, Levels
 from streams.core.receipts import ERASED, FOLLOWED, HIDDEN, Phase, PurgeAck, Receipt
 from streams.errors import CheckFailed, Unreachable
-from streams.kafka.client_log import CLIENT_LOGGER
 from streams.kafka.partitioner import partition_of
+from streams.kafka.reader import fetch, reader
 from streams.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 RECEIPTS: Final = "receipts"
 PURGE_ACKS: Final = "purge-acks"
 ANSWER_TIMEOUT_S: Final = 5.0
-BATCH_RECORDS: Final = 10_000
 POLL_S: Final = 0.2
 TELL_EVERY_S: Final = 2.0
 
@@ -75,7 +74,7 @@ class Finder:
         self._found: dict[bytes, Found] = {}
         self._acks: dict[str, Ack] = {}  # in log order
         self._topics = {settings.topic(name): index for index, name in enumerate(FOLLOWED)}
-        self._consumer = Consumer(self._config(settings.group), logger=CLIENT_LOGGER)
+        self._consumer = reader(settings, fetch_wait_max_ms=100)
         self._unread: dict[tuple[str, int], int] = {}  # places not read to their end yet
         self._read_n = 0
 
@@ -118,19 +117,6 @@ class Finder:
             late[name] = Lateness(phase, since, reached)
         return late
 
-    def _config(self, group: str) -> dict[str, object]:
-        return self._settings.kafka(
-            **{
-                "group.id": group,  # it is never joined
-                "isolation.level": "read_committed",
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "auto.offset.reset": "earliest",
-                "enable.partition.eof": True,
-                "fetch.wait.max.ms": 100,
-            }
-        )
-
     def _begin(self) -> None:
         name = self._settings.topic(RECEIPTS)
         metadata = self._consumer.list_topics(name, timeout=ANSWER_TIMEOUT_S).topics[name]
@@ -163,14 +149,14 @@ class Finder:
         heard_s = told_s = time.monotonic()
         left = sum(self._unread.values())
         while self._unread:
-            first = self._consumer.poll(POLL_S)
+            messages = fetch(self._consumer, POLL_S)
             now_s = time.monotonic()
-            if first is None:
+            if not messages:
                 if now_s - heard_s > ANSWER_TIMEOUT_S:
                     raise self._unreachable(f"partitions left: {sorted(self._unread)}")
                 continue
             heard_s = now_s
-            for message in (first, *self._consumer.consume(BATCH_RECORDS, 0)):
+            for message in messages:
                 self._take(message)
             if now_s - told_s > TELL_EVERY_S:
                 told_s = now_s
@@ -241,7 +227,7 @@ class Finder:
         return found
 
     def _committed(self, group: str, topics: Iterable[str], number: int) -> dict[str, int]:
-        client = Consumer(self._config(group), logger=CLIENT_LOGGER)
+        client = reader(self._settings, group=group)
         try:
             asked = [TopicPartition(self._settings.topic(topic), number) for topic in topics]
             answer = client.committed(asked, ANSWER_TIMEOUT_S)

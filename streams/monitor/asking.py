@@ -8,11 +8,12 @@ quiet or stalled partition is read once.
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_END, KafkaError, KafkaException, TopicPartition
 
-from streams.kafka.client_log import CLIENT_LOGGER
+from streams.kafka.reader import fetch, reader
 from streams.monitor.sight import Place
 from streams.settings import Settings
 
@@ -54,21 +55,16 @@ class Asking:
     """
 
     def __init__(self, settings: Settings, isolation: str) -> None:
-        self._config: dict[str, Any] = settings.kafka(
-            **{
-                "group.id": settings.group,  # it is never joined
-                "isolation.level": isolation,
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "auto.offset.reset": "earliest",
-                "enable.partition.eof": True,
-                "fetch.wait.max.ms": 20,
-                "max.partition.fetch.bytes": FETCH_BYTES,
-                "queued.min.messages": 1,
-                "fetch.queue.backoff.ms": 5,  # or whoever has his one record reads on a second late
-            }
+        self._connect = partial(
+            reader,
+            settings,
+            isolation=isolation,
+            fetch_wait_max_ms=20,
+            max_partition_fetch_bytes=FETCH_BYTES,
+            queued_min_messages=1,
+            fetch_queue_backoff_ms=5,  # or whoever has his one record reads on a second late
         )
-        self._consumer = Consumer(self._config, logger=CLIENT_LOGGER)
+        self._consumer = self._connect()
         self._known: dict[Place, dict[int, Answer]] = {}
 
     def close(self) -> None:
@@ -78,7 +74,7 @@ class Asking:
     def renew(self) -> None:
         """Go on with a new client."""
         self._consumer.close()
-        self._consumer = Consumer(self._config, logger=CLIENT_LOGGER)
+        self._consumer = self._connect()
 
     def committed(self, places: Iterable[Place]) -> dict[Place, int]:
         """
@@ -144,10 +140,7 @@ class Asking:
         self._consumer.assign([TopicPartition(*place, at) for place, at in starts.items()])
         try:
             while len(found) < len(starts) and time.monotonic() < deadline_s:
-                first = self._consumer.poll(POLL_S)
-                if first is None:
-                    continue
-                for message in (first, *self._consumer.consume(BATCH_RECORDS, 0)):
+                for message in fetch(self._consumer, POLL_S, BATCH_RECORDS):
                     place = message.topic() or "", message.partition() or 0
                     if place in starts and place not in found:
                         answer = _answer(message, starts[place])

@@ -8,12 +8,12 @@ record has waited.  Of all other rows only the key's first byte is looked at, an
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.errors import CheckFailed
-from streams.kafka.client_log import CLIENT_LOGGER
+from streams.kafka.reader import BATCH_RECORDS, fetch, reader
 from streams.monitor.sight import Place
 from streams.settings import Settings
 from streams.state import rows
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-BATCH_RECORDS: Final = 10_000
 POLL_S: Final = 0.05  # how late a stop may be noticed
 
 
@@ -42,20 +41,7 @@ class Fanouts:
         self._inputs = {settings.topic(name) for name in INPUTS}
         self._jobs: dict[int, dict[bytes, Place | None]] = {number: {} for number in self.at}
         self._since_ms: dict[tuple[int, bytes], int] = {}
-        self._config: dict[str, Any] = settings.kafka(
-            **{
-                "group.id": settings.group,  # it is never joined
-                "isolation.level": "read_committed",
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "auto.offset.reset": "earliest",
-                "enable.partition.eof": True,
-                "fetch.wait.max.ms": 100,
-                "queued.min.messages": 2 * BATCH_RECORDS,
-                "queued.max.messages.kbytes": 16 * 1024,
-                "fetch.queue.backoff.ms": 10,
-            }
-        )
+        self._settings = settings
         self._consumer = self._connect()
 
     def renew(self) -> None:
@@ -64,7 +50,13 @@ class Fanouts:
         self._consumer = self._connect()
 
     def _connect(self) -> Consumer:
-        consumer = Consumer(self._config, logger=CLIENT_LOGGER)
+        consumer = reader(
+            self._settings,
+            fetch_wait_max_ms=100,
+            queued_min_messages=2 * BATCH_RECORDS,
+            queued_max_messages_kbytes=16 * 1024,
+            fetch_queue_backoff_ms=10,
+        )
         consumer.assign([TopicPartition(self._topic, number, at) for number, at in self.at.items()])
         return consumer
 
@@ -98,10 +90,8 @@ class Fanouts:
             left_s = deadline_s - time.monotonic()
             if left_s <= 0:
                 return
-            first = self._consumer.poll(min(POLL_S, left_s))
-            if first is not None:
-                for message in (first, *self._consumer.consume(BATCH_RECORDS, 0)):
-                    self._take(message)
+            for message in fetch(self._consumer, min(POLL_S, left_s), BATCH_RECORDS):
+                self._take(message)
 
     def check(self, ends: Mapping[int, int]) -> None:
         """Begin again where the changelog now ends before what was read of it: it is another."""

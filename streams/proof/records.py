@@ -18,13 +18,14 @@ from confluent_kafka import (
 )
 
 from streams.errors import Unreachable
+from streams.kafka.reader import fetch, reader
 from streams.settings import Settings
 
 INPUTS: Final = ("objections", "account-ages", "notices", "content")
 OUTPUTS: Final = ("eligibility", "training-users", "training-content")
 
 ANSWER_TIMEOUT_S: Final = 30.0  # without a word from Kafka, reading ends
-BATCH_RECORDS: Final = 10_000
+POLL_S: Final = 0.5
 
 logger = logging.getLogger(__name__)
 logger.addHandler(logging.NullHandler())  # librdkafka's own lines; our error says it once
@@ -74,22 +75,13 @@ def read(settings: Settings, names: Iterable[str]) -> dict[str, list[Record]]:
     """
     full_names = {settings.topic(name): name for name in names}
     found: dict[str, list[Record]] = {name: [] for name in full_names.values()}
-    consumer = Consumer(
-        settings.kafka(
-            group_id=f"proof-{uuid.uuid4().hex}",
-            isolation_level="read_committed",
-            enable_auto_commit=False,
-            enable_partition_eof=True,
-            auto_offset_reset="earliest",
-        ),
-        logger=logger,
-    )
+    consumer = reader(settings, group=f"proof-{uuid.uuid4().hex}", logger=logger)
     try:
         ends = _ends(consumer, full_names)
         consumer.assign([TopicPartition(*each, OFFSET_BEGINNING) for each in ends])
         deadline_s = time.monotonic() + ANSWER_TIMEOUT_S
         while ends:
-            messages = _next(consumer)
+            messages = fetch(consumer, POLL_S)
             if messages:
                 deadline_s = time.monotonic() + ANSWER_TIMEOUT_S
             elif time.monotonic() > deadline_s:
@@ -116,12 +108,6 @@ def _ends(consumer: Consumer, full_names: Iterable[str]) -> dict[tuple[str, int]
             if end > 0:
                 ends[full_name, number] = end
     return ends
-
-
-def _next(consumer: Consumer) -> list[Message]:
-    """Return what has arrived: `consume` alone would wait until its count is full."""
-    first = consumer.poll(0.5)
-    return [] if first is None else [first, *consumer.consume(BATCH_RECORDS, 0)]
 
 
 def _take(

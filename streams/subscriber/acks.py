@@ -10,7 +10,6 @@ from typing import Final
 import msgspec
 from confluent_kafka import (
     OFFSET_BEGINNING,
-    Consumer,
     KafkaError,
     Message,
     Producer,
@@ -21,6 +20,7 @@ from streams.core.receipts import Phase, PurgeAck
 from streams.core.times import from_ms
 from streams.errors import Halt, Unreachable
 from streams.kafka.client_log import CLIENT_LOGGER
+from streams.kafka.reader import reader
 from streams.settings import Settings
 from streams.sinks.sink import Place
 from streams.subscriber.places import Ack
@@ -41,14 +41,8 @@ class AckReader:
         self._store = store
         self._found: dict[str, PurgeAck] = {}
         self._at_ms: dict[str, int] = {}
-        self._consumer = Consumer(
-            settings.kafka(
-                group_id=f"{settings.topic_prefix}objections-store-{store}-acks",  # not joined
-                isolation_level="read_committed",
-                enable_auto_commit=False,
-                enable_partition_eof=True,
-            ),
-            logger=CLIENT_LOGGER,
+        self._consumer = reader(
+            settings, group=f"{settings.topic_prefix}objections-store-{store}-acks"
         )
         self._consumer.assign([TopicPartition(settings.topic(ACKS), 0, OFFSET_BEGINNING)])
 

@@ -17,6 +17,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from streams.errors import Halt
 from streams.kafka.client_log import CLIENT_LOGGER
+from streams.kafka.reader import fetch
 from streams.settings import Settings
 from streams.sinks.sink import (
     TRAINING_CONTENT,
@@ -257,10 +258,7 @@ class Subscriber:
     # Records.
 
     def _fetch(self) -> list[Message]:
-        first = self._consumer.poll(POLL_S)
-        if first is None:
-            return []
-        return [first, *self._consumer.consume(self._batch_records - 1, 0)]
+        return fetch(self._consumer, POLL_S, self._batch_records)
 
     def _apply(self, messages: list[Message]) -> None:
         changes = self._read(messages, _now_ms())

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import numpy as np
 from confluent_kafka import (
-    Consumer,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -29,13 +28,14 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # they are pub
 
 from streams.errors import CheckFailed, Unreachable, UsageProblem
 from streams.kafka import admin
-from streams.kafka.client_log import CLIENT_LOGGER
+from streams.kafka.reader import fetch, reader
 from streams.settings import Settings
 from streams.training.index import TRAINING_CONTENT, TRAINING_USERS
 from streams.training.positions import Positions, TopicPosition
 
 FOLLOWED: Final = (TRAINING_USERS, TRAINING_CONTENT)
 READ_RECORDS: Final = 20_000
+POLL_S: Final = 0.2
 ASK_TIMEOUT_S: Final = 5.0  # as all commands wait for an answer
 ASK_AGAIN_S: Final = 0.1
 PATIENCE_S: Final = 30.0  # with a Kafka that answers, but not yet for all of it
@@ -204,23 +204,14 @@ class _Reading:
         self._ends = np.array(topic.offsets, np.int64)
         self._reached = np.array(first, np.int64)
         self._total = int((self._ends - self._reached).sum())
-        self._consumer = Consumer(
-            settings.kafka(
-                **{
-                    # Nothing is committed and no group joined; librdkafka wants a name.
-                    "group.id": f"{settings.topic_prefix}objections-filter",
-                    "isolation.level": "read_committed",
-                    "enable.auto.commit": False,
-                    "enable.auto.offset.store": False,
-                    "enable.partition.eof": True,
-                    # The beginning of a log may have been cut off; a position may not.
-                    "auto.offset.reset": "earliest" if from_the_first else "error",
-                    "fetch.wait.max.ms": 50,
-                    "fetch.queue.backoff.ms": 2,
-                    "queued.max.messages.kbytes": 64 * 1024,
-                }
-            ),
-            logger=CLIENT_LOGGER,
+        self._consumer = reader(
+            settings,
+            group=f"{settings.topic_prefix}objections-filter",  # not the workers': nothing is asked
+            # The beginning of a log may have been cut off; a position may not.
+            auto_offset_reset="earliest" if from_the_first else "error",
+            fetch_wait_max_ms=50,
+            fetch_queue_backoff_ms=2,
+            queued_max_messages_kbytes=64 * 1024,
         )
 
     def close(self) -> None:
@@ -243,14 +234,13 @@ class _Reading:
         )
         heard_s = time.monotonic()
         while (self._reached < self._ends).any():
-            # `consume` alone would wait until its count is full.
-            first = self._consumer.poll(0.2)
+            messages = fetch(self._consumer, POLL_S, READ_RECORDS)
             if time.monotonic() - heard_s > SILENCE_MAX_S:
                 raise _unreachable(self._settings, self._waiting())
-            if first is None:
+            if not messages:
                 continue
             reached = int(self._reached.sum())
-            records = self._records([first, *self._consumer.consume(READ_RECORDS, 0)])
+            records = self._records(messages)
             if records:
                 take(records)
                 count += len(records)

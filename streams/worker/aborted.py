@@ -8,10 +8,10 @@ the other, and one that aborted in between was answered, or is known from the st
 import threading
 from typing import TYPE_CHECKING, Final
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import KafkaError, TopicPartition
 
 from streams.errors import Halt
-from streams.kafka.client_log import CLIENT_LOGGER
+from streams.kafka.reader import fetch, reader
 from streams.settings import Settings
 from streams.worker import takeover
 from streams.worker.names import DECISIONS
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
 LOOK_BACK_RECORDS: Final = 64  # for the last committed record, and 16 times as far without one
-READ_RECORDS: Final = 10_000
 READ_TIMEOUT_S: Final = 0.2  # of one read: how late a cancellation may be noticed
 
 Place = tuple[str, int]  # an output by its name in the contract, and a partition
@@ -48,7 +47,7 @@ def find(
     try:
         while left:
             begin = {place: max(end - look_back, 0) for place, end in left.items()}
-            committed, everything = (reader.read(begin, left) for reader in readers)
+            committed, everything = (each.read(begin, left) for each in readers)
             for place, messages in everything.items():
                 last = max((each.offset() or 0 for each in committed[place]), default=-1)
                 if last < 0 < begin[place]:
@@ -59,8 +58,8 @@ def find(
                 del left[place]
             look_back *= 16
     finally:
-        for reader in readers:
-            reader.close()
+        for each in readers:
+            each.close()
     return found
 
 
@@ -78,20 +77,7 @@ class _Reader:
     def __init__(self, settings: Settings, level: str, cancelled: threading.Event) -> None:
         self._settings = settings
         self._cancelled = cancelled
-        self._consumer = Consumer(
-            settings.kafka(
-                **{
-                    "group.id": settings.group,  # never joined
-                    "isolation.level": f"read_{level}",
-                    "enable.auto.commit": False,
-                    "enable.auto.offset.store": False,
-                    "auto.offset.reset": "earliest",
-                    "enable.partition.eof": True,
-                    "fetch.wait.max.ms": 50,
-                }
-            ),
-            logger=CLIENT_LOGGER,
-        )
+        self._consumer = reader(settings, isolation=f"read_{level}", fetch_wait_max_ms=50)
         for output in DECISIONS:
             takeover.know(self._consumer, settings.topic(output))
 
@@ -108,9 +94,7 @@ class _Reader:
         while left:
             if self._cancelled.is_set():
                 raise Cancelled
-            first = self._consumer.poll(READ_TIMEOUT_S)
-            messages = [] if first is None else [first, *self._consumer.consume(READ_RECORDS, 0)]
-            for message in messages:
+            for message in fetch(self._consumer, READ_TIMEOUT_S):
                 error, name = message.error(), message.topic()
                 number, offset = message.partition(), message.offset()
                 if error is not None and error.fatal():

@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
@@ -19,7 +19,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from streams.core.levels import Ack
 from streams.core.receipts import FOLLOWED, HIDDEN, PurgeAck
 from streams.errors import Halt
-from streams.kafka.client_log import CLIENT_LOGGER
+from streams.kafka.reader import fetch, reader
 from streams.settings import Settings
 from streams.worker.names import PURGE_ACKS
 from streams.worker.tails import Tail, Tails
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 POLL_S: Final = 0.1
-BATCH_RECORDS: Final = 10_000
+FETCH_WAIT_MS: Final = 500
 GROUPS_EVERY_S: Final = 1.0
 ASK_TIMEOUT_S: Final = 2.0
 AGAIN_S: Final = 0.5
@@ -104,13 +104,13 @@ class Acknowledgements(threading.Thread):
 
     def run(self) -> None:
         """Read until stopped."""
-        reader = Consumer(self._config("read_committed"), logger=CLIENT_LOGGER)
+        consumer = reader(self._settings, fetch_wait_max_ms=FETCH_WAIT_MS)
         tails = Tails(self._settings, self._stopping)
-        self._asker = Consumer(self._config("read_uncommitted"), logger=CLIENT_LOGGER)
+        self._asker = reader(self._settings, isolation="read_uncommitted")
         try:
-            self._catch_up(reader)
+            self._catch_up(consumer)
             while not self._stopping.is_set():
-                self._take(self._poll(reader))
+                self._take(self._poll(consumer))
                 if self._groups and time.monotonic() - self._groups_asked_s > GROUPS_EVERY_S:
                     self._ask_groups()
                 self._answer(tails)
@@ -119,29 +119,16 @@ class Acknowledgements(threading.Thread):
                 self._listener.on_failed(error)
         finally:
             tails.close()
-            for client in (reader, self._asker, *self._group_clients.values()):
+            for client in (consumer, self._asker, *self._group_clients.values()):
                 client.close()
 
-    def _config(self, isolation: str, group: str | None = None) -> dict[str, Any]:
-        return self._settings.kafka(
-            **{
-                "group.id": group or self._settings.group,  # it is never joined
-                "isolation.level": isolation,
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "auto.offset.reset": "earliest",
-                "enable.partition.eof": True,
-                "fetch.wait.max.ms": 500,
-            }
-        )
-
-    def _catch_up(self, reader: Consumer) -> None:
+    def _catch_up(self, consumer: Consumer) -> None:
         """Read all that has been acknowledged so far, and keep the latest of each."""
-        reader.assign([TopicPartition(self._settings.topic(PURGE_ACKS), 0, OFFSET_BEGINNING)])
+        consumer.assign([TopicPartition(self._settings.topic(PURGE_ACKS), 0, OFFSET_BEGINNING)])
         found: dict[Key, Ack] = {}
         at_end = False
         while not (at_end or self._stopping.is_set()):
-            for message in self._poll(reader):
+            for message in self._poll(consumer):
                 error = message.error()
                 if error is not None and error.code() == KafkaError._PARTITION_EOF:
                     at_end, self._acks_end = True, message.offset() or 0
@@ -155,9 +142,8 @@ class Acknowledgements(threading.Thread):
             self._listener.on_caught_up(accepted)
         logger.info("%d acknowledgements of stores read", len(found))
 
-    def _poll(self, reader: Consumer) -> "list[Message]":
-        first = reader.poll(POLL_S)
-        messages = [] if first is None else [first, *reader.consume(BATCH_RECORDS, 0)]
+    def _poll(self, consumer: Consumer) -> "list[Message]":
+        messages = fetch(consumer, POLL_S)
         for message in messages:
             error = message.error()
             if error is None or error.code() == KafkaError._PARTITION_EOF:
@@ -253,8 +239,7 @@ class Acknowledgements(threading.Thread):
         for name, store in self._groups.items():
             assert store.group is not None
             if name not in self._group_clients:
-                config = self._config("read_committed", store.group)
-                self._group_clients[name] = Consumer(config, logger=CLIENT_LOGGER)
+                self._group_clients[name] = reader(self._settings, group=store.group)
             places = [
                 TopicPartition(self._settings.topic(topic), number)
                 for topic in store.topics

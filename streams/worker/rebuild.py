@@ -22,6 +22,7 @@ from streams.core import seeds
 from streams.core.policy import Policy
 from streams.errors import Halt
 from streams.kafka.client_log import CLIENT_LOGGER
+from streams.kafka.reader import fetch
 from streams.settings import Settings
 from streams.state import rows
 from streams.state.store import Row, Store
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ROWS_PER_TRANSACTION: Final = 10_000  # committed long before a transaction times out
-READ_RECORDS: Final = 10_000
 READ_TIMEOUT_S: Final = 0.2  # of one read: how late a cancellation may be noticed
 CALL_TIMEOUT_S: Final = 3.0  # then it is called again, unless the partition was lost
 PROGRESS_S: Final = 5.0
@@ -193,9 +193,7 @@ class Rebuild:
         at = 0
         while at < end:
             self._check_ours()
-            first = consumer.poll(READ_TIMEOUT_S)
-            messages = [] if first is None else [first, *consumer.consume(READ_RECORDS, 0)]
-            for message in messages:
+            for message in fetch(consumer, READ_TIMEOUT_S):
                 offset, error = message.offset(), message.error()
                 if message.topic() != name or offset is None:
                     continue

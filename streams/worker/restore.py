@@ -10,14 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from streams.core.policy import Policy
 from streams.core.times import NEVER_MS
 from streams.errors import Halt
-from streams.kafka.client_log import CLIENT_LOGGER
+from streams.kafka.reader import fetch, reader
 from streams.settings import Settings
 from streams.state import rows
 from streams.state.store import Broken, Memory, Reached, Row, Store, remove
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-READ_RECORDS: Final = 10_000
 READ_TIMEOUT_S: Final = 0.2  # of one read: how late a cancellation may be noticed
 PROGRESS_S: Final = 5.0
 
@@ -138,7 +137,12 @@ class Restore(threading.Thread):
             self._on_end(Progress(self._rows, time.monotonic() - began), error)
 
     def _restore(self) -> None:
-        consumer = Consumer(self._config(), logger=CLIENT_LOGGER)
+        consumer = reader(
+            self._settings,
+            fetch_wait_max_ms=50,
+            queued_max_messages_kbytes=64 * 1024,
+            fetch_queue_backoff_ms=2,
+        )
         beside = ThreadPoolExecutor(1, "aborted")
         try:
             found = takeover.ask(self._settings, consumer, self._partitions, self._cancelled)
@@ -183,21 +187,6 @@ class Restore(threading.Thread):
         for changelog in CHANGELOGS:
             self._read(consumer, changelog, found, [number], lambda _: None)
         self._hand_over(number, found)
-
-    def _config(self) -> dict[str, Any]:
-        return self._settings.kafka(
-            **{
-                "group.id": self._settings.group,  # for its offsets; it is never joined
-                "isolation.level": "read_committed",
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "auto.offset.reset": "earliest",
-                "enable.partition.eof": True,
-                "fetch.wait.max.ms": 50,
-                "queued.max.messages.kbytes": 64 * 1024,
-                "fetch.queue.backoff.ms": 2,
-            }
-        )
 
     def _open(self, number: int, log_ends: dict[str, int]) -> None:
         """Open a partition's store; one that may have missed something is begun anew."""
@@ -270,11 +259,8 @@ class Restore(threading.Thread):
         while left:
             if self._cancelled.is_set():
                 raise Cancelled
-            first = consumer.poll(READ_TIMEOUT_S)  # unlike consume, it returns with the first
-            if first is not None:
-                messages = [first, *consumer.consume(READ_RECORDS, 0)]
-                for number in self._apply(messages, name, left):
-                    on_done(number)
+            for number in self._apply(fetch(consumer, READ_TIMEOUT_S), name, left):
+                on_done(number)
             if time.monotonic() - logged_s > PROGRESS_S:
                 logged_s = time.monotonic()
                 waits = sorted(left)

@@ -11,11 +11,11 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from streams.core.levels import Ack
 from streams.core.receipts import FOLLOWED, Offsets
-from streams.kafka.client_log import CLIENT_LOGGER
+from streams.kafka.reader import fetch, reader
 from streams.settings import Settings
 from streams.worker.receipt_notes import Following
 
@@ -57,20 +57,7 @@ class Tails:
     def __init__(self, settings: Settings, stopping: threading.Event) -> None:
         self._settings = settings
         self._stopping = stopping
-        self._consumer = Consumer(
-            settings.kafka(
-                **{
-                    "group.id": settings.group,  # it is never joined
-                    "isolation.level": "read_committed",
-                    "enable.auto.commit": False,
-                    "enable.auto.offset.store": False,
-                    "auto.offset.reset": "earliest",
-                    "enable.partition.eof": True,
-                    "fetch.wait.max.ms": 50,
-                }
-            ),
-            logger=CLIENT_LOGGER,
-        )
+        self._consumer = reader(settings, fetch_wait_max_ms=50)
 
     def close(self) -> None:
         """Let go of Kafka."""
@@ -137,13 +124,13 @@ class Tails:
         records: list[Found] = []
         silent = 0
         while not self._stopping.is_set():
-            first = self._consumer.poll(POLL_S)
-            if first is None:
+            messages = fetch(self._consumer, POLL_S, BACKLOG_RECORDS)
+            if not messages:
                 silent += 1
                 if silent > SILENT_POLLS:
                     raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
                 continue
-            for message in (first, *self._consumer.consume(BACKLOG_RECORDS, 0)):
+            for message in messages:
                 offset, error = message.offset(), message.error()
                 if message.topic() != place.topic or message.partition() != place.partition:
                     continue

@@ -1,0 +1,48 @@
+"""
+Consumers of those who look on: assigned by hand, they join no group and commit nothing.
+"""
+
+import logging
+from typing import Final
+
+from confluent_kafka import Consumer, Message
+
+from streams.kafka.client_log import CLIENT_LOGGER
+from streams.settings import Settings
+
+BATCH_RECORDS: Final = 10_000
+
+
+def reader(
+    settings: Settings,
+    *,
+    isolation: str = "read_committed",
+    group: str | None = None,
+    logger: logging.Logger = CLIENT_LOGGER,
+    **options: object,
+) -> Consumer:
+    """
+    Return a consumer that tells of the ends of partitions.
+
+    group: may be asked for its offsets, and is never joined; the workers' by default.
+    options: further ones of librdkafka, with `_` for `.`, or others in place of these.
+    """
+    ours: dict[str, object] = {
+        "group_id": group or settings.group,
+        "isolation_level": isolation,
+        "enable_auto_commit": False,
+        "enable_auto_offset_store": False,
+        "enable_partition_eof": True,
+        "auto_offset_reset": "earliest",
+    }
+    return Consumer(settings.kafka(**ours | options), logger=logger)
+
+
+def fetch(consumer: Consumer, wait_s: float, records: int = BATCH_RECORDS) -> list[Message]:
+    """
+    Return what has arrived, *records* at most, or nothing after *wait_s*.
+
+    `consume` alone would wait the whole time unless its count is full; `poll` does not.
+    """
+    first = consumer.poll(wait_s)
+    return [] if first is None else [first, *consumer.consume(records - 1, 0)]
