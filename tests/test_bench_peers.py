@@ -14,7 +14,7 @@ from streams.bench import activity, peers, peers_report, workload
 from streams.bench.latency import Latency, Spread
 from streams.commands.bench_peers import available
 from streams.errors import Unreachable
-from streams.kafka import jars
+from streams.kafka.cache import Say
 from streams.kafka.local import LocalKafka
 
 NOW_MS = 1_790_000_000_000
@@ -47,8 +47,7 @@ def test_a_peer_ends_where_the_core_ends(kafka: LocalKafka, tmp_path: Path, name
     """
     What a peer allows in the end, objections and withdrawals included, is what the core computes.
     """
-    if name == "quix-eos" and not peers.quix_folder().is_dir():
-        pytest.skip("Quix Streams is installed by the first `objections bench peers`, in a minute")
+    peers.PEERS[name].prepare(print)  # the first time it is fetched, in a minute or so
     # The whole file once: most withdrawals come late in it.
     options = ("--parts=throughput", "--records=20700", "--peer-records=20700")
     found = bench_peers(kafka, tmp_path, f"--peers={name}", *options)
@@ -109,7 +108,7 @@ def test_a_peer_that_cannot_run_is_left_out(monkeypatch: pytest.MonkeyPatch) -> 
     error.
     """
 
-    def missing(_say: jars.Say) -> None:
+    def missing(_say: Say) -> None:
         message = "it could not be fetched; check the network"
         raise Unreachable(message)
 

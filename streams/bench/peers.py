@@ -5,10 +5,8 @@ Their programs are in the source tree, under tests/bench/peers.
 """
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Final, NamedTuple
 
 from streams.errors import Unreachable, UsageProblem
 from streams.kafka import jars
+from streams.kafka.cache import Say, cache_folder, make_once, say_on_stderr
 
 ROOT: Final = Path(__file__).parents[2]
 PROGRAMS: Final = ROOT / "tests" / "bench" / "peers"
@@ -61,11 +60,11 @@ class Peer(NamedTuple):
     title: str
     program: str
     launch: Callable[[Place], Launch]
-    prepare: Callable[[jars.Say], object]
+    prepare: Callable[[Say], object]
     slow: bool = False
 
 
-def _nothing(_say: jars.Say) -> None:
+def _nothing(_say: Say) -> None:
     pass
 
 
@@ -106,17 +105,15 @@ def _quix(place: Place, *, exactly_once: bool = False) -> Launch:
 def quix_folder() -> Path:
     """Return where Quix Streams is: apart, as it demands another Kafka client than ours."""
     name = QUIX.replace("==", "-")
-    return jars.cache_folder() / f"{name}-python{sys.version_info.major}.{sys.version_info.minor}"
+    return cache_folder() / f"{name}-python{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def install_quix(say: jars.Say) -> Path:
+def install_quix(say: Say) -> Path:
     """Install Quix Streams into a folder of its own, once."""
-    folder = quix_folder()
-    if (folder / _INSTALLED).is_file():
-        return folder
-    say(f"Installing {QUIX} (about 60 MB, once) ...")
-    with tempfile.TemporaryDirectory(prefix="fetching-", dir=folder.parent) as staging:
-        target = Path(staging) / "packages"
+
+    def make(staging: Path) -> Path:
+        say(f"Installing {QUIX} (about 60 MB, once) ...")
+        target = staging / "packages"
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(target), QUIX]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
@@ -124,28 +121,27 @@ def install_quix(say: jars.Say) -> Path:
             message = f"pip could not install {QUIX}: {last}; check the network and try again"
             raise Unreachable(message)
         (target / _INSTALLED).touch()
-        _put(target, folder)
-    return folder
+        return target
+
+    return make_once(quix_folder().name, lambda at: (at / _INSTALLED).is_file(), make, say)
 
 
 def _kstreams(place: Place, *, exactly_once: bool = False) -> Launch:
-    paths = [*build_kstreams(jars.say_on_stderr), *jars.class_path(program=STREAMS)]
+    paths = [*build_kstreams(say_on_stderr), *jars.class_path(program=STREAMS)]
     command = [str(jars.java()), *_JAVA_OPTIONS, "-cp", os.pathsep.join(map(str, paths)), "Peer"]
     return Launch(command, _environ(place, exactly_once=exactly_once), place.folder)
 
 
-def build_kstreams(say: jars.Say) -> list[Path]:
+def build_kstreams(say: Say) -> list[Path]:
     """Return the folder of classes of the Kafka Streams peer, compiled once for its sources."""
     java, class_path = jars.java(), jars.class_path(say, STREAMS)
     (compiler,) = jars.class_path(say, COMPILER)
     sources = sorted((PROGRAMS / "kstreams").glob("*.java"))
     digest = sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
-    folder = jars.cache_folder() / f"kstreams-peer-{digest}"
-    if folder.is_dir():
-        return [folder]
-    say("Compiling the Kafka Streams peer ...")
-    with tempfile.TemporaryDirectory(prefix="fetching-", dir=folder.parent) as staging:
-        classes = Path(staging) / "classes"
+
+    def make(staging: Path) -> Path:
+        say("Compiling the Kafka Streams peer ...")
+        classes = staging / "classes"
         command = [
             *(str(java), "-XX:TieredStopAtLevel=1", "-jar", str(compiler)),
             *("-source", "17", "-target", "17", "-proc:none", "-nowarn"),
@@ -156,18 +152,9 @@ def build_kstreams(say: jars.Say) -> list[Path]:
         if done.returncode != 0:
             message = f"the Kafka Streams peer does not compile:\n{done.stderr.strip()}"
             raise UsageProblem(message)
-        _put(classes, folder)
-    return [folder]
+        return classes
 
-
-def _put(made: Path, folder: Path) -> None:
-    """Give what is complete its final name, unless another process has been quicker."""
-    try:
-        made.replace(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-        shutil.rmtree(made)
+    return [make_once(f"kstreams-peer-{digest}", Path.is_dir, make, say)]
 
 
 PEERS: Final = {

@@ -19,7 +19,7 @@ import psutil
 
 from streams.bench.peers import PEERS, Launch, Place, check_program, python_path
 from streams.errors import CommandError, UsageProblem
-from streams.kafka.jars import Say, say_on_stderr
+from streams.kafka.cache import Say, say_on_stderr
 from streams.watcher import watch
 
 OURS: Final = "ours"

