@@ -1,13 +1,11 @@
 """The benchmark runs both systems, compares what they allow, and leaves nothing behind."""
 
-import json
 import os
 import subprocess
 import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -20,31 +18,9 @@ from streams.bench.throughput import Throughput
 from streams.bench.watch import Seen
 from streams.errors import UsageProblem
 from streams.kafka.local import LocalKafka
+from tests.bench_command import TIMEOUT_S, bench
 
 NOW_MS = 1_780_000_000_000
-TIMEOUT_S = 100
-
-
-def bench(kafka: LocalKafka, folder: Path, *arguments: str) -> dict[str, Any]:
-    """Run `objections bench` and return its JSON."""
-    path = folder / "bench.json"
-    done = subprocess.run(
-        [
-            *(sys.executable, "-c", "from streams.commands import main; main()", "bench"),
-            *arguments,
-            f"--json={path}",
-            f"--bootstrap={kafka.bootstrap}",
-        ],
-        env=dict(os.environ) | {"TMPDIR": str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
-
-    assert done.returncode == 0, done.stdout + done.stderr
-    content: dict[str, Any] = json.loads(path.read_text())
-    return content
 
 
 def left_behind(kafka: LocalKafka, folder: Path) -> list[str]:

@@ -1,9 +1,5 @@
 """Peers do the same job and end where the core ends; those that cannot run are named."""
 
-import json
-import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,30 +12,14 @@ from streams.commands.bench_peers import available
 from streams.errors import Unreachable
 from streams.kafka.cache import Say
 from streams.kafka.local import LocalKafka
+from tests.bench_command import bench
 
 NOW_MS = 1_790_000_000_000
-TIMEOUT_S = 150
 
 
 def bench_peers(kafka: LocalKafka, folder: Path, *arguments: str) -> dict[str, Any]:
-    """Run `objections bench peers` and return its JSON."""
-    path = folder / "peers.json"
-    done = subprocess.run(
-        [
-            *(sys.executable, "-c", "from streams.commands import main; main()"),
-            *("bench", "peers", "--repeats=1", "--partitions=2", f"--json={path}"),
-            *(*arguments, f"--bootstrap={kafka.bootstrap}"),
-        ],
-        env=dict(os.environ) | {"TMPDIR": str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
-
-    assert done.returncode == 0, done.stdout + done.stderr
-    content: dict[str, Any] = json.loads(path.read_text())
-    return content
+    """Run `objections bench peers` once and return its JSON."""
+    return bench(kafka, folder, "peers", "--repeats=1", "--partitions=2", *arguments)
 
 
 @pytest.mark.parametrize("name", ["kstreams-eos", "quix-eos"])

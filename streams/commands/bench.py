@@ -11,15 +11,17 @@ import click
 
 from streams.commands.bench_common import (
     Command,
-    Rates,
     check,
     check_psutil,
+    check_warmup,
     counted,
     kafka_options,
+    offered_options,
     print_all,
     progress,
     repeats_option,
     running_kafka,
+    split_names,
 )
 from streams.commands.bench_peers import peers_command
 from streams.errors import UsageProblem
@@ -118,27 +120,7 @@ def throughput(
 
 
 @bench.command()
-@click.option(
-    "--rates",
-    type=Rates(),
-    default="200,2000",
-    show_default=True,
-    help="Events offered per second, one run for each.",
-)
-@click.option(
-    "--seconds",
-    type=click.FloatRange(min=1),
-    default=25.0,
-    show_default=True,
-    help="How long each rate is offered, warm-up included.",
-)
-@click.option(
-    "--warmup",
-    type=click.FloatRange(min=0),
-    default=10.0,
-    show_default=True,
-    help="Seconds at the beginning whose records are not measured.",
-)
+@offered_options(rates="200,2000", seconds=25.0, warmup=10.0)
 @repeats_option(1)
 @_shared_options
 def latency(
@@ -160,9 +142,7 @@ def latency(
     from streams.bench.run import fresh_place
     from streams.bench.workload import expected, make
 
-    if warmup >= seconds:
-        message = f"--warmup is {warmup:g} s, expected less than --seconds ({seconds:g} s)."
-        raise UsageProblem(message)
+    check_warmup(warmup, seconds)
     runs = []
     with (
         progress() as say,
@@ -322,7 +302,7 @@ def _names(peers: str) -> tuple[str, ...]:
     check_psutil()
     from streams.bench.systems import check_available
 
-    names = tuple(dict.fromkeys(name.strip() for name in peers.split(",") if name.strip()))
+    names = split_names(peers)
     check_available(names)
     return names
 

@@ -75,6 +75,51 @@ def repeats_option(default: int) -> Callable[[Command], Command]:
     )
 
 
+def offered_options(rates: str, seconds: float, warmup: float) -> Callable[[Command], Command]:
+    """Return the options of what is offered at fixed rates, with these defaults."""
+
+    def add(command: Command) -> Command:
+        for option in (
+            click.option(
+                "--warmup",
+                type=click.FloatRange(min=0),
+                default=warmup,
+                show_default=True,
+                help="Seconds at the beginning whose records are not measured.",
+            ),
+            click.option(
+                "--seconds",
+                type=click.FloatRange(min=1),
+                default=seconds,
+                show_default=True,
+                help="How long each rate is offered, warm-up included.",
+            ),
+            click.option(
+                "--rates",
+                type=Rates(),
+                default=rates,
+                show_default=True,
+                help="Events offered per second, one run for each.",
+            ),
+        ):
+            command = option(command)
+        return command
+
+    return add
+
+
+def check_warmup(warmup_s: float, seconds: float) -> None:
+    """Raise UsageProblem where nothing would be left to be measured."""
+    if warmup_s >= seconds:
+        message = f"--warmup is {warmup_s:g} s, expected less than --seconds ({seconds:g} s)."
+        raise UsageProblem(message)
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Return the names in *text*, each once."""
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
 def check_psutil() -> None:
     """Raise UsageProblem where processor time cannot be read."""
     if find_spec("psutil") is None:

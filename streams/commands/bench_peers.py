@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from streams.commands.bench_common import (
-    Rates,
     check_psutil,
+    check_warmup,
     counted,
     kafka_options,
+    offered_options,
     print_all,
     progress,
     repeats_option,
     running_kafka,
+    split_names,
 )
 from streams.errors import CheckFailed, CommandError, Unreachable, UsageProblem
 
@@ -101,27 +103,7 @@ class Names(click.ParamType):
     show_default=True,
     help="Share of the input that a system works off before the clock starts.",
 )
-@click.option(
-    "--rates",
-    type=Rates(),
-    default="200,2000,10000",
-    show_default=True,
-    help="Events offered per second, one run for each.",
-)
-@click.option(
-    "--seconds",
-    type=click.FloatRange(min=1),
-    default=30.0,
-    show_default=True,
-    help="How long each rate is offered, warm-up included.",
-)
-@click.option(
-    "--warmup",
-    type=click.FloatRange(min=0),
-    default=15.0,
-    show_default=True,
-    help="Seconds at the beginning whose records are not measured.",
-)
+@offered_options(rates="200,2000,10000", seconds=30.0, warmup=15.0)
 @click.option(
     "--account-items",
     type=click.IntRange(min=1),
@@ -156,9 +138,7 @@ def peers_command(
     objects while others write.  Systems take turns, so that all meet the same machine.
     """
     options = Options(warmup_s=warmup, **given)
-    if options.warmup_s >= options.seconds:
-        message = f"--warmup is {warmup:g} s, expected less than --seconds ({options.seconds:g} s)."
-        raise UsageProblem(message)
+    check_warmup(options.warmup_s, options.seconds)
     check_psutil()
     from streams.bench import peers_report
 
@@ -196,7 +176,7 @@ def available(asked: str, say: "Say") -> tuple[str, ...]:
         say(text, "")
 
     if asked != "all":
-        names = tuple(dict.fromkeys(name.strip() for name in asked.split(",") if name.strip()))
+        names = split_names(asked)
         check_available(names, tell)
         return names
     found = []

@@ -1,0 +1,36 @@
+"""
+`objections bench` as tests run it.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from streams.kafka.local import LocalKafka
+
+TIMEOUT_S: Final = 150
+
+
+def bench(kafka: LocalKafka, folder: Path, *arguments: str) -> dict[str, Any]:
+    """Run `objections bench` and return its JSON."""
+    path = folder / "bench.json"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", "from streams.commands import main; main()", "bench"),
+            *arguments,
+            f"--json={path}",
+            f"--bootstrap={kafka.bootstrap}",
+        ],
+        env=dict(os.environ) | {"TMPDIR": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
