@@ -5,8 +5,10 @@ Lets a child process end with us, however we end: a pipe is closed even by kill 
 import subprocess
 from typing import Literal
 
+Signal = Literal["KILL", "TERM"]
 
-def watch(pid: int, signal: Literal["KILL", "TERM"] = "KILL") -> "subprocess.Popen[bytes]":
+
+def watch(pid: int, signal: Signal = "KILL") -> "subprocess.Popen[bytes]":
     """
     Return a watcher that signals process *pid* once our end of its standard input is closed.
 

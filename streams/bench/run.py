@@ -111,7 +111,7 @@ def wait_for_answers(system: System, watcher: Watcher, wanted: int, timeout_s: f
         if time.monotonic() > deadline_s:
             message = (
                 f"{system.name} has answered {watcher.answered} of {wanted or 'any'} records "
-                f"after {timeout_s:.0f} s; {system.log_end()}"
+                f"after {timeout_s:.0f} s; {system.log_tail()}"
             )
             raise CommandError(message)
         time.sleep(0.01)

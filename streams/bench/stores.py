@@ -19,11 +19,12 @@ from streams.bench import produce
 from streams.bench.latency import Spread, spread
 from streams.bench.peers import Place
 from streams.bench.run import Offsets, Say
-from streams.bench.systems import Program, System, follower
+from streams.bench.systems import System, follower
 from streams.bench.workload import Record
 from streams.core.receipts import Receipt
 from streams.errors import CommandError
 from streams.kafka.reader import fetch, reader
+from streams.program import Program
 from streams.settings import Settings
 
 BIG: Final = "big"  # the account with many items, and its objection
@@ -140,7 +141,7 @@ class _Receipts:
             for program in self._programs:
                 program.check()
             if time.monotonic() - moved_s > STALL_TIMEOUT_S:
-                logs = "\n".join(program.log_end() for program in self._programs)
+                logs = "\n".join(program.log_tail() for program in self._programs)
                 raise CommandError(f"{count - len(done)} of {count} are not hidden; {logs}")
 
 
@@ -157,7 +158,7 @@ def _wait_until_read(place: Place, system: System, say: Say) -> None:
             if done > last:
                 moved_s, last = time.monotonic(), done
             elif time.monotonic() - moved_s > STALL_TIMEOUT_S:
-                raise CommandError(f"{done} of {all_} records decided; {system.log_end()}")
+                raise CommandError(f"{done} of {all_} records decided; {system.log_tail()}")
             time.sleep(0.2)
     finally:
         offsets.close()

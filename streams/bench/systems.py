@@ -7,25 +7,19 @@ when we are gone in whatever way.
 """
 
 import os
-import signal
-import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from types import TracebackType
-from typing import Final, NamedTuple, Self
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 import psutil
 
 from streams.bench.peers import PEERS, Launch, Place, check_program, python_path
-from streams.errors import CommandError, UsageProblem
+from streams.errors import UsageProblem
 from streams.kafka.cache import Say, say_on_stderr
-from streams.watcher import watch
+from streams.program import Program
 
 OURS: Final = "ours"
 NAMES: Final = (OURS, *PEERS)
-STOP_TIMEOUT_S: Final = 15.0
-_LOG_TAIL_LINES: Final = 15
 _OBJECTIONS: Final = "from streams.commands import main; main()"
 
 # They change decisions or topics: what is expected would not hold.
@@ -39,78 +33,21 @@ class Usage(NamedTuple):
     resident_bytes: int
 
 
-class Program:
-    """A program in a session of its own, its words in *folder*; `with` starts and ends it."""
+class System(Program):
+    """One system running at *place*; *variables* are for ours alone."""
 
-    def __init__(
-        self, name: str, command: list[str], environ: Mapping[str, str], cwd: Path, folder: Path
-    ) -> None:
-        self.name = name
-        self._command, self._environ, self._cwd = command, environ, cwd
-        self._log_path = folder / f"{name}.log"
-        self._process: subprocess.Popen[bytes] | None = None
-        self._watcher: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        try:
-            with self._log_path.open("wb") as log:
-                self._process = subprocess.Popen(
-                    self._command,
-                    env=self._environ,
-                    cwd=self._cwd,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
-            self._watcher = watch(self._process.pid)
-        except BaseException:  # an interrupt above all
-            self._end()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            pass  # Measured already: how it ends does not matter here.
-        finally:
-            self._end()
-
-    def _end(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-        if self._watcher is not None:
-            self._watcher.communicate(b"done\n")
-
-    def check(self) -> None:
-        """Raise CommandError, with the end of its log, when the system has ended by itself."""
-        assert self._process is not None
-        status = self._process.poll()
-        if status is not None:
-            message = f"{self.name} ended by itself with status {status}; {self.log_end()}"
-            raise CommandError(message)
-
-    def log_end(self) -> str:
-        """Return the last lines the system said, for people."""
-        lines = self._log_path.read_text(encoding="utf-8", errors="replace").splitlines()
-        tail = "\n".join(f"  {line}" for line in lines[-_LOG_TAIL_LINES:]) or "  (empty)"
-        return f"the end of {self._log_path}:\n{tail}"
+    def __init__(self, name: str, place: Place, **variables: str) -> None:
+        self.group = f"{place.prefix}{'objections' if name == OURS else 'peer'}"
+        launch = _ours(place) if name == OURS else PEERS[name].launch(place)
+        environ = launch.environ | variables
+        log_path = place.folder / f"{name}.log"
+        super().__init__(name, launch.command, environ, log_path, launch.folder, orphaned="KILL")
 
     def usage(self) -> Usage:
         """Return what the system has used since its start, processes of its own included."""
-        assert self._process is not None
         cpu_s, resident_bytes = 0.0, 0
         try:
-            root = psutil.Process(self._process.pid)
+            root = psutil.Process(self.pid)
             for process in [root, *root.children(recursive=True)]:
                 times = process.cpu_times()
                 cpu_s += times.user + times.system
@@ -120,21 +57,13 @@ class Program:
         return Usage(cpu_s, resident_bytes)
 
 
-class System(Program):
-    """One system running at *place*; *variables* are for ours alone."""
-
-    def __init__(self, name: str, place: Place, **variables: str) -> None:
-        self.group = f"{place.prefix}{'objections' if name == OURS else 'peer'}"
-        launch = _ours(place) if name == OURS else PEERS[name].launch(place)
-        environ = launch.environ | variables
-        super().__init__(name, launch.command, environ, launch.folder, place.folder)
-
-
 def follower(place: Place, store: str, url: str) -> Program:
     """Return an `objections subscribe` that keeps *store*, the one at *url*."""
     ours = _ours(place)
     command = [sys.executable, "-c", _OBJECTIONS, "subscribe", "--store", store, "--sink", url]
-    return Program(f"store-{store}", command, ours.environ, ours.folder, place.folder)
+    name = f"store-{store}"
+    log_path = place.folder / f"{name}.log"
+    return Program(name, command, ours.environ, log_path, ours.folder, orphaned="KILL")
 
 
 def check_available(names: Sequence[str], say: Say = say_on_stderr) -> None:

@@ -94,7 +94,7 @@ def measure(
             if time.time_ns() - watcher.last_ns > STALL_TIMEOUT_S * 1e9:
                 message = (
                     f"{name} stands still: {watcher.answered} of {wanted} items answered, "
-                    f"{offsets.committed()}; {system.log_end()}"
+                    f"{offsets.committed()}; {system.log_tail()}"
                 )
                 raise CommandError(message)
             time.sleep(LOOK_S)
@@ -126,6 +126,6 @@ def _warmed_up(system: System, offsets: Offsets, share: float) -> Committed:
             return found
         system.check()
         if time.monotonic() > deadline_s:
-            message = f"{system.name} has committed only {found}; {system.log_end()}"
+            message = f"{system.name} has committed only {found}; {system.log_tail()}"
             raise CommandError(message)
         time.sleep(LOOK_S / 4)

@@ -4,6 +4,7 @@ The demo from start to end: replay, objections, the wait until all is applied, t
 
 import http.client
 import logging
+import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -22,12 +23,12 @@ from streams.demo.activity import by_size, read_activity
 from streams.demo.check import output_differences, store_differences
 from streams.demo.figures import Figures, latencies, purged_items
 from streams.demo.place import Place, make_place
-from streams.demo.process import Process
 from streams.demo.report import Report
 from streams.demo.script import Script, write_script
 from streams.demo.sender import Sender
 from streams.demo.stores import Store
 from streams.errors import CheckFailed, CommandError, Unreachable
+from streams.program import Program
 from streams.proof import INPUTS, OUTPUTS, Record, Truth, compacted, expected, read
 
 DISTURBANCE_S: Final = 10.0  # over which people object
@@ -79,14 +80,16 @@ def run_demo(options: Options, report: Report, tell: Callable[[Figures], None]) 
             demo.keep()
 
 
-def _started(place: Place, stack: ExitStack) -> list[Process]:
+def _started(place: Place, stack: ExitStack) -> list[Program]:
     """Start what the demo shows; it all ends with *stack*."""
-    shown = [Process("the worker", ["worker"], place.environ, place.folder / "worker.log")]
+    ours = [sys.executable, "-m", "streams.commands"]
+    log_path = place.folder / "worker.log"
+    shown = [Program("the worker", [*ours, "worker"], place.environ, log_path)]
     for store in place.stores:
         ready = f"--ready-file={_ready_file(place, store)}"
-        arguments = ["subscribe", f"--store={store.name}", f"--sink={store.url}", ready]
+        command = [*ours, "subscribe", f"--store={store.name}", f"--sink={store.url}", ready]
         log_path = place.folder / f"{store.name}.log"
-        shown.append(Process(f"the subscriber of {store.name}", arguments, place.environ, log_path))
+        shown.append(Program(f"the subscriber of {store.name}", command, place.environ, log_path))
     for each in shown:
         stack.enter_context(each)
     for each in shown:
@@ -101,7 +104,7 @@ def _ready_file(place: Place, store: Store) -> Path:
 class Demo:
     """A demo on *place*, with *processes* that run: the worker and the stores' subscribers."""
 
-    def __init__(self, place: Place, processes: Sequence[Process], report: Report) -> None:
+    def __init__(self, place: Place, processes: Sequence[Program], report: Report) -> None:
         self._place = place
         self._processes = processes
         self._report = report

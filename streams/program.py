@@ -1,36 +1,42 @@
 """
-A command of ours as a process of its own, the way anybody would run it.
+A program as a process of its own, the way anybody would run it, that ends with us.
 """
 
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from streams.errors import CommandError
-from streams.watcher import watch
+from streams.watcher import Signal, watch
 
 STOP_TIMEOUT_S: Final = 15.0
 LOG_TAIL_LINES: Final = 15
 
 
-class Process:
+class Program:
     """
-    `objections ARGUMENTS` with *environ* as its settings and its log in *log_path*; `with` runs it.
+    *command* with *environ*, in folder *cwd*, its words in *log_path*; `with` runs it.
 
-    name: for people.  It is in a session of its own: a terminal's Ctrl-C reaches us, and we stop
-    it.
+    name: for people.  It is in a session of its own: a terminal's Ctrl-C reaches us, and we stop it.
+    orphaned: the signal it gets when we are gone, in whatever way.
     """
 
     def __init__(
-        self, name: str, arguments: Sequence[str], environ: Mapping[str, str], log_path: Path
+        self,
+        name: str,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        log_path: Path,
+        cwd: Path | None = None,
+        *,
+        orphaned: Signal = "TERM",
     ) -> None:
         self.name = name
         self.log_path = log_path
-        self._arguments = arguments
-        self._environ = dict(environ)
+        self._command, self._environ, self._cwd = command, environ, cwd
+        self._orphaned: Signal = orphaned
         self._process: subprocess.Popen[bytes] | None = None
         self._watcher: subprocess.Popen[bytes] | None = None
 
@@ -50,13 +56,19 @@ class Process:
     ) -> None:
         self._stop()
 
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        assert self._process is not None, f"{self.name} was not started"
+        return self._process.pid
+
     def ask_to_stop(self) -> None:
         """Tell it to end, without waiting for it."""
         if self._process is not None:
             self._process.terminate()
 
     def check(self) -> None:
-        """Raise CommandError, with the end of its log, when it has ended."""
+        """Raise CommandError, with the end of its log, when it has ended by itself."""
         assert self._process is not None
         status = self._process.poll()
         if status is not None:
@@ -71,14 +83,15 @@ class Process:
     def _start(self) -> None:
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "streams.commands", *self._arguments],
+                self._command,
                 env=self._environ,
+                cwd=self._cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        self._watcher = watch(self._process.pid, "TERM")
+        self._watcher = watch(self._process.pid, self._orphaned)
 
     def _stop(self) -> None:
         """End it in order, or kill it when that takes long."""
