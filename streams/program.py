@@ -19,7 +19,7 @@ class Program:
     """
     *command* with *environ*, in folder *cwd*, its words in *log_path*; `with` runs it.
 
-    name: for people.  It is in a session of its own: a terminal's Ctrl-C reaches us, and we stop it.
+    name: for people.  Its session is its own: a terminal's Ctrl-C reaches us, and we stop it.
     orphaned: the signal it gets when we are gone, in whatever way.
     """
 

@@ -17,10 +17,8 @@ import msgspec
 
 from streams.core import user as users
 from streams.core.decode import (
-    decode_account_age,
+    USER_DECODERS,
     decode_content,
-    decode_notice,
-    decode_objection,
 )
 from streams.core.item import Item
 from streams.core.policy import Policy
@@ -94,7 +92,7 @@ def expected(records: Sequence[Record], now_ms: int) -> Allowed:
         if topic == "content":
             items.append((key, record_id, decode_content(key, value, now_ms, 0).facts))
         else:
-            facts = _DECODERS[topic](key, value, now_ms).facts
+            facts = USER_DECODERS[topic](key, value, now_ms).facts
             known[key] = users.merge(known.get(key, NOBODY), facts)
     policy = Policy()
     decisions = {key: decide(user, policy, now_ms).decision for key, user in known.items()}
@@ -111,13 +109,6 @@ def expected(records: Sequence[Record], now_ms: int) -> Allowed:
         if not item_reasons(item, known.get(key, NOBODY), decisions.get(key, nobody), "")
     }
     return Allowed(frozenset(allowed), frozenset(products))
-
-
-_DECODERS: Final = {
-    "objections": decode_objection,
-    "account-ages": decode_account_age,
-    "notices": decode_notice,
-}
 
 
 def _activity(records: int, rng: random.Random) -> Iterator[Record]:

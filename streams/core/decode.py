@@ -174,6 +174,14 @@ def decode_notice(key: bytes | None, value: bytes | None, timestamp_ms: int) -> 
     return UserFacts(record.user_id, record.notice_id, User(notices_ms=(delivered_ms,)))
 
 
+# Of the topics that tell about users, by their names in the contract.
+USER_DECODERS: Final = {
+    "objections": decode_objection,
+    "account-ages": decode_account_age,
+    "notices": decode_notice,
+}
+
+
 def decode_content(
     key: bytes | None, value: bytes | None, timestamp_ms: int, offset: int
 ) -> ItemFacts:

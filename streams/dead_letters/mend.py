@@ -8,10 +8,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from streams.core.decode import decode_content
+from streams.core.decode import USER_DECODERS, decode_content
 from streams.core.diagnose import parse_object
 from streams.dead_letters.letter import CONTENT, Letter
-from streams.dead_letters.standing import DECODE_USER
 from streams.errors import BadRecord
 
 RESOLVES: Final = "dlq_resolves"  # the header, whose value is the dead letter's place
@@ -34,7 +33,7 @@ def mend(letter: Letter, value: bytes | None, now_ms: int) -> Mended:
     """
     key = letter.user_id.encode() if letter.user_id is not None else _user_id(value)
     if letter.input != CONTENT:
-        DECODE_USER[letter.input](key, value, now_ms)
+        USER_DECODERS[letter.input](key, value, now_ms)
     else:
         item = decode_content(key, value, now_ms, 0)
         if letter.content_id not in (None, item.content_id):

@@ -12,13 +12,11 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from streams.core.decode import (
+    USER_DECODERS,
     Headers,
     ItemFacts,
     UserFacts,
-    decode_account_age,
     decode_content,
-    decode_notice,
-    decode_objection,
     resolved_by,
     valid_user_id,
 )
@@ -28,11 +26,6 @@ from streams.state import rows
 
 Owner = tuple[int, str]  # partition and user_id: a user's state is where their records are
 
-DECODE_USER: Final = {
-    "objections": decode_objection,
-    "account-ages": decode_account_age,
-    "notices": decode_notice,
-}
 _REF: Final = re.compile(rb"/[0-9]+/[0-9]")  # of "topic/partition/offset" in a user's row
 
 
@@ -192,8 +185,8 @@ def _decode(
 ) -> UserFacts | ItemFacts:
     if name == CONTENT:
         return decode_content(key, value, received_ms, offset)
-    return DECODE_USER[name](key, value, received_ms)
+    return USER_DECODERS[name](key, value, received_ms)
 
 
-assert set(INPUTS) == {*DECODE_USER, CONTENT}
-assert set(RESTRICTING_USERS) < set(DECODE_USER)
+assert set(INPUTS) == {*USER_DECODERS, CONTENT}
+assert set(RESTRICTING_USERS) < set(USER_DECODERS)

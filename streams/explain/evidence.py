@@ -13,10 +13,8 @@ import msgspec
 from msgspec.structs import replace
 
 from streams.core.decode import (
-    decode_account_age,
+    USER_DECODERS,
     decode_content,
-    decode_notice,
-    decode_objection,
     resolved_by,
     restriction,
 )
@@ -32,7 +30,6 @@ from streams.worker.names import (
     ACCOUNT_AGES,
     CONTENT,
     DEAD_LETTERS,
-    NOTICES,
     OBJECTIONS,
     USER_TOPICS,
 )
@@ -43,11 +40,6 @@ POLICY_ROW: Final = rows.position_key("policy")
 
 LACKING_MAX: Final = 1_000  # records kept of which the state seems to know nothing
 
-_DECODERS: Final = {
-    OBJECTIONS: decode_objection,
-    ACCOUNT_AGES: decode_account_age,
-    NOTICES: decode_notice,
-}
 _BAD_RESTRICTS_USER: Final = (OBJECTIONS, ACCOUNT_AGES)
 _KEPT_VALUE: Final = b"\t"  # stands for an item's value, of which only matters that there is one
 
@@ -290,7 +282,7 @@ def state(topic: str, record: Record) -> Stated:
             return Stated(
                 topic, place, offset, received_ms, facts, content_id, "", content_id, item
             )
-        said = _DECODERS[topic](key, value, received_ms)
+        said = USER_DECODERS[topic](key, value, received_ms)
     except BadRecord as bad:
         facts = User(dead_letters=(place,)) if topic in _BAD_RESTRICTS_USER else NOBODY
         restricted = restriction(topic, key, value).content_id

@@ -10,18 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from streams.errors import UsageProblem
+from streams.files.arrow import pa, pc, pq
 from streams.importing.tables import Chunk, Table, json_of
-
-try:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-except ImportError as _error:
-    _message = (
-        f"Parquet needs more than the service itself ({_error.name} is missing): "
-        "pip install 'objection-streams[parquet]'"
-    )
-    raise UsageProblem(_message) from _error
 
 BATCH_ROWS: Final = 32_768
 

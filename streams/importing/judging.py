@@ -8,10 +8,8 @@ from typing import Any, Final, NamedTuple
 from msgspec import Struct
 
 from streams.core.decode import (
-    decode_account_age,
+    USER_DECODERS,
     decode_content,
-    decode_notice,
-    decode_objection,
 )
 from streams.core.reasons import ALL_PRODUCTS, PRODUCTS
 from streams.errors import BadRecord
@@ -20,9 +18,7 @@ from streams.importing.mapping import Records
 SHOWN_LINES: Final = 5
 
 _DECODERS: Final[dict[str, Callable[[bytes | None, bytes | None, int], Any]]] = {
-    "objections": decode_objection,
-    "account-ages": decode_account_age,
-    "notices": decode_notice,
+    **USER_DECODERS,
     "content": lambda key, value, now_ms: decode_content(key, value, now_ms, 0),
 }
 _DISMISSAL: Final = BadRecord("field_value", "action: expected one of filed, withdrawn")

@@ -13,12 +13,10 @@ from typing import Final, NamedTuple
 from streams.core import item as items
 from streams.core import user as users
 from streams.core.decode import (
+    USER_DECODERS,
     ItemFacts,
     UserFacts,
-    decode_account_age,
     decode_content,
-    decode_notice,
-    decode_objection,
     decode_value,
     language,
     resolved_by,
@@ -34,11 +32,6 @@ from streams.errors import BadRecord
 from streams.proof.records import INPUTS, Record
 
 CONTENT: Final = "content"
-_USER_DECODERS: Final = {
-    "objections": decode_objection,
-    "account-ages": decode_account_age,
-    "notices": decode_notice,
-}
 _BAD_RESTRICTS_USER: Final = ("objections", "account-ages")
 
 
@@ -134,7 +127,7 @@ def _learn(facts: _Facts, name: str, record: Record) -> None:
         if name == CONTENT:
             event = decode_content(key, value, received_ms, record.offset)
         else:
-            event = _USER_DECODERS[name](key, value, received_ms)
+            event = USER_DECODERS[name](key, value, received_ms)
     except BadRecord as bad:
         facts.bad[record.place] = BadInput(record, bad.code)
         _restrict(facts, name, record)

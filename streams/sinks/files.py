@@ -10,7 +10,6 @@ import contextlib
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -106,16 +105,6 @@ class FileTables(Tables):
 
     def state(self, partition: int) -> FileRows:
         return self._rows(STATE, partition)
-
-    def shown_in(self) -> AbstractSet[int | None]:
-        return self.partitions()
-
-    def shown(self, partition: int | None, columns: Iterable[str]) -> pa.Table:
-        assert partition is not None
-        return self.items(partition).read(columns)
-
-    def drop_strays(self, content_ids: AbstractSet[str]) -> None:
-        pass  # Its tables have all their rows in partition numbers.
 
     def add_state(self, added: Mapping[int, pa.Table]) -> None:
         changes = {}

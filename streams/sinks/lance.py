@@ -14,7 +14,6 @@ import functools
 import secrets
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -143,16 +142,6 @@ class _LanceTables(Tables):
 
     def state(self, partition: int) -> _LanceRows:
         return _LanceRows(functools.partial(self._scan, _STATE), partition)
-
-    def shown_in(self) -> AbstractSet[int | None]:
-        return self.partitions()
-
-    def shown(self, partition: int | None, columns: Iterable[str]) -> pa.Table:
-        assert partition is not None
-        return self.items(partition).read(columns)
-
-    def drop_strays(self, content_ids: AbstractSet[str]) -> None:
-        pass  # Its rows all have a partition number.
 
     def add_state(self, added: Mapping[int, pa.Table]) -> None:
         if not added:

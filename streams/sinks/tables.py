@@ -58,12 +58,16 @@ class Tables(Protocol):
 
     def shown_in(self) -> AbstractSet[int | None]:
         """Return where readers find items: partition numbers, and None for outside of any."""
+        return self.partitions()
 
     def shown(self, partition: int | None, columns: Iterable[str]) -> pa.Table:
         """Return what readers find there; *partition* was looked at, or is None."""
+        assert partition is not None
+        return self.items(partition).read(columns)
 
-    def drop_strays(self, content_ids: AbstractSet[str]) -> None:
-        """Remove items that lie outside of any partition number."""
+    def drop_strays(self, content_ids: AbstractSet[str]) -> None:  # noqa: ARG002 (overridden)
+        """Remove items that lie outside of any partition number, where that can be."""
+        return
 
     def add_state(self, added: Mapping[int, pa.Table]) -> None:
         """Add rows of STATE_SCHEMA; `Conflict` when the caller must look again."""

@@ -14,21 +14,11 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 
 from streams.errors import UsageProblem
+from streams.files.arrow import pa, pc, pq
 from streams.training.hashing import Hasher, Hashes
 from streams.training.index import State
 from streams.training.items import AllowedItems
 from streams.training.lines import Mask
-
-try:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-except ImportError as _error:
-    _message = (
-        f"Parquet needs more than the service itself ({_error.name} is missing): "
-        "pip install 'objection-streams[parquet]'"
-    )
-    raise UsageProblem(_message) from _error
 
 BATCH_ROWS: Final = 65_536
 

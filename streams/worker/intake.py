@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from msgspec import Struct
 
 from streams.core.decode import (
+    USER_DECODERS,
     Headers,
     ItemFacts,
     Restriction,
     UserFacts,
-    decode_account_age,
     decode_content,
-    decode_notice,
-    decode_objection,
     resolved_by,
     restriction,
 )
@@ -24,7 +22,7 @@ from streams.core.fold import Origin
 from streams.core.outputs import Header, Output
 from streams.core.user import User, merge
 from streams.errors import BadRecord
-from streams.worker.names import ACCOUNT_AGES, CONTENT, DEAD_LETTERS, NOTICES, OBJECTIONS
+from streams.worker.names import CONTENT, DEAD_LETTERS
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -32,12 +30,6 @@ if TYPE_CHECKING:
 # What a dead letter may hold of key and value; the topic takes 8 MiB, the rest is for headers.
 TRACEPARENT_BYTES_MAX: Final = 256  # W3C's has 55; it is carried on every output
 DEAD_LETTER_BYTES_MAX: Final = 8 * 1024 * 1024 - 64 * 1024
-
-_USER_DECODERS: Final = {
-    OBJECTIONS: decode_objection,
-    ACCOUNT_AGES: decode_account_age,
-    NOTICES: decode_notice,
-}
 
 
 class Fetched(NamedTuple):
@@ -83,7 +75,7 @@ def take_in(fetched: Fetched, full_topic: str) -> Intake:
     entries: list[Entry] = []
     dead_letters: list[Output] = []
     partition = fetched.partition
-    decode_user = _USER_DECODERS.get(fetched.topic)
+    decode_user = USER_DECODERS.get(fetched.topic)
     for message in fetched.messages:
         key, value = message.key(), message.value()
         offset: int = message.offset()  # type: ignore[assignment] # a fetched one has it
@@ -150,4 +142,4 @@ def _traceparent(headers: Headers) -> bytes | None:
     return None
 
 
-assert CONTENT not in _USER_DECODERS  # it has a decoder of its own
+assert CONTENT not in USER_DECODERS  # it has a decoder of its own

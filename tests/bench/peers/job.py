@@ -8,7 +8,7 @@ holds or receipts.  An engine brings its state as a `Memory`.
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple, Protocol
 
 from msgspec.structs import replace
@@ -70,14 +70,6 @@ class Event(NamedTuple):
         return Origin(name, self.partition, self.offset, self.received_ms, cause_id)
 
 
-Decode = Callable[[bytes | None, bytes | None, int], decode.UserFacts]
-_DECODERS: Final[dict[str, Decode]] = {
-    "objections": decode.decode_objection,
-    "account-ages": decode.decode_account_age,
-    "notices": decode.decode_notice,
-}
-
-
 def outputs(memory: Memory, event: Event) -> Iterator[Output]:
     """Learn from *event*, decide, and yield what is to be published."""
     now_ms = int(time.time() * 1000)
@@ -88,7 +80,7 @@ def outputs(memory: Memory, event: Event) -> Iterator[Output]:
 
 
 def _learn(memory: Memory, event: Event, writer: Writer, now_ms: int) -> Iterator[Output]:
-    told = _DECODERS[event.topic](event.key, event.value, event.received_ms)
+    told = decode.USER_DECODERS[event.topic](event.key, event.value, event.received_ms)
     user_id, before, origin = told.user_id, memory.row(told.user_id), event.origin(told.cause_id)
     row = _decided(before, told.facts, origin, now_ms)
     memory.keep_row(user_id, row)
