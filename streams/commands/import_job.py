@@ -10,6 +10,7 @@ from streams.commands.import_progress import Shown
 from streams.errors import UsageProblem
 
 if TYPE_CHECKING:
+    from streams.importing.cluster import Cluster
     from streams.importing.expected import Expected, Missing
     from streams.importing.mapping import Rules
     from streams.importing.run import Done
@@ -148,7 +149,18 @@ class Job:
     ) -> None:
         from streams.importing.cluster import Cluster
 
-        cluster = Cluster(settings)
+        with Cluster(settings) as cluster:
+            self._verify_on(cluster, settings, done, expected, at_end=at_end)
+
+    def _verify_on(
+        self,
+        cluster: "Cluster",
+        settings: "Settings",
+        done: "Done",
+        expected: "Expected",
+        *,
+        at_end: bool,
+    ) -> None:
         topic = cluster.topic(done.rules.topic)
         if at_end and not cluster.members():
             self._say(
@@ -195,7 +207,7 @@ class Job:
             self._say(f"… and {count - SHOWN_MISSING:,} more; {where}")
         return count
 
-    def _verify_ends(self, cluster: Any, done: "Done", topic: Any, wait_s: float) -> None:
+    def _verify_ends(self, cluster: "Cluster", done: "Done", topic: Any, wait_s: float) -> None:
         from streams.importing import place as places
         from streams.importing.verifying import unread
 

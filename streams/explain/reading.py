@@ -18,7 +18,7 @@ from streams.errors import CheckFailed, Unreachable
 from streams.explain.evidence import CONTENT_CHANGELOG, USERS_CHANGELOG, Evidence
 from streams.kafka import admin
 from streams.kafka.partitioner import partition_of
-from streams.kafka.reader import fetch, reader
+from streams.kafka.reader import committed, fetch, reader
 from streams.proof.records import Record, record_of
 from streams.settings import Settings
 from streams.state.rows import NewerRow
@@ -119,13 +119,10 @@ class Reading:
 
     def _ask_offsets(self) -> None:
         number = self.evidence.number
-        asked = [TopicPartition(self._settings.topic(name), number) for name in INPUTS]
         names = {self._settings.topic(name): name for name in INPUTS}
-        for tp in self._consumer.committed(asked, SILENCE_S):
-            if tp.error is not None:
-                raise KafkaException(tp.error)
-            if tp.offset >= 0:
-                self.evidence.committed[names[tp.topic]] = tp.offset
+        found = committed(self._consumer, [(full, number) for full in names], SILENCE_S)
+        for (full, _), offset in found.items():
+            self.evidence.committed[names[full]] = offset
 
     def _end(self, topic: str) -> int:
         place = TopicPartition(self._settings.topic(topic), self.evidence.number)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Self
 
 from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -22,6 +21,7 @@ from streams.importing.fields import TOPICS
 from streams.importing.pace import Pace, Place, Waiting
 from streams.importing.place import Topic
 from streams.kafka import admin
+from streams.kafka.reader import committed, reader
 from streams.settings import Settings
 
 ANSWER_S: Final = 5.0
@@ -38,12 +38,24 @@ _PASSING: Final = frozenset(
 
 
 class Cluster:
-    """The cluster of *settings*; raises Unreachable, and UsageProblem where topics are missing."""
+    """
+    The cluster of *settings*; `with` lets go of it.
+
+    Raises Unreachable, and UsageProblem where topics are missing.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._client = admin.connect(settings)
+        # Else the answer waits for transactions that are under way.
+        self._group = reader(settings, isolation="read_uncommitted")
         self.partitions: dict[str, int] = {}  # by topic, as the contract names it
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._group.close()
 
     def topic(self, name: str) -> Topic:
         """Return which topic *name* is."""
@@ -106,15 +118,13 @@ class Cluster:
 
     def _committed(self) -> dict[Place, int]:
         full_names = {self._settings.topic(name): name for name in TOPICS}
-        group = ConsumerGroupTopicPartitions(self._settings.group)
-        (future,) = self._client.list_consumer_group_offsets(
-            [group], require_stable=False, request_timeout=ANSWER_S
-        ).values()
-        return {
-            (full_names[each.topic], each.partition): each.offset
-            for each in future.result().topic_partitions or ()
-            if each.topic in full_names and each.offset >= 0
-        }
+        places = [
+            (full, number)
+            for full, name in full_names.items()
+            for number in range(self.partitions.get(name, 0))
+        ]
+        found = committed(self._group, places, ANSWER_S)
+        return {(full_names[full], number): offset for (full, number), offset in found.items()}
 
     def _members(self) -> int:
         (future,) = self._client.describe_consumer_groups(

@@ -180,7 +180,10 @@ class Import:
 
     def _run(self, table: Table) -> Done:
         rules = self._reading.rules(table, self._rules_for)
-        cluster = Cluster(self._settings)
+        with Cluster(self._settings) as cluster:
+            return self._bring_in(table, rules, cluster)
+
+    def _bring_in(self, table: Table, rules: Rules, cluster: Cluster) -> Done:
         place = self._place(cluster, rules)
         went_on_after = self.acknowledged = place.rows
         if place.finished:

@@ -3,14 +3,17 @@ Consumers of those who look on: assigned by hand, they join no group and commit 
 """
 
 import logging
+from collections.abc import Iterable
 from typing import Final
 
-from confluent_kafka import Consumer, Message
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from streams.kafka.client_log import CLIENT_LOGGER
 from streams.settings import Settings
 
 BATCH_RECORDS: Final = 10_000
+
+Place = tuple[str, int]  # a topic's full name, and a partition
 
 
 def reader(
@@ -46,3 +49,23 @@ def fetch(consumer: Consumer, wait_s: float, records: int = BATCH_RECORDS) -> li
     """
     first = consumer.poll(wait_s)
     return [] if first is None else [first, *consumer.consume(records - 1, 0)]
+
+
+def committed(consumer: Consumer, places: Iterable[Place], wait_s: float) -> dict[Place, int]:
+    """
+    Return the offsets of the consumer's group, where it has any.
+
+    To a reader of committed data the broker tells none while a transaction with offsets is open.
+    Not by an admin client: librdkafka 2.16 crashes there when the coordinator has moved.  Raises
+    KafkaException.
+    """
+    return told(consumer.committed([TopicPartition(*each) for each in places], wait_s))
+
+
+def told(found: Iterable[TopicPartition]) -> dict[Place, int]:
+    """Return the offsets in an answer, where there are any; raises KafkaException."""
+    found = list(found)
+    for tp in found:
+        if tp.error is not None:
+            raise KafkaException(tp.error)
+    return {(tp.topic, tp.partition): tp.offset for tp in found if tp.offset >= 0}

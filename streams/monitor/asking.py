@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from confluent_kafka import OFFSET_END, KafkaError, KafkaException, TopicPartition
 
-from streams.kafka.reader import fetch, reader
+from streams.kafka.reader import committed, fetch, reader, told
 from streams.monitor.sight import Place
 from streams.settings import Settings
 
@@ -82,22 +82,15 @@ class Asking:
 
         To `read_committed` the broker tells none while a transaction with offsets is open.
         """
-        # Not by an admin client: librdkafka 2.16 crashes there when the coordinator has moved.
-        return self._told(
-            self._consumer.committed([TopicPartition(*each) for each in places], ASK_S)
-        )
+        places = list(places)
+        return dict.fromkeys(places, 0) | committed(self._consumer, places, ASK_S)
 
     def ends(self, places: Iterable[Place]) -> dict[Place, int]:
         """Return the offsets behind the last record."""
-        # Nor here: a new admin client's first question is at times not answered.
+        # Not by an admin client: a new one's first question is at times not answered.
+        places = list(places)
         asked = [TopicPartition(*each, OFFSET_END) for each in places]  # in place of an instant
-        return self._told(self._consumer.offsets_for_times(asked, ASK_S))
-
-    def _told(self, found: Iterable[TopicPartition]) -> dict[Place, int]:
-        for tp in found:
-            if tp.error is not None:
-                raise KafkaException(tp.error)
-        return {(tp.topic, tp.partition): max(tp.offset, 0) for tp in found}
+        return dict.fromkeys(places, 0) | told(self._consumer.offsets_for_times(asked, ASK_S))
 
     def first_records(
         self, questions: Iterable[Question], ends: Mapping[Place, int]
