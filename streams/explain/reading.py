@@ -65,7 +65,13 @@ class Reading:
         self._settings = settings
         self._say = say
         self._topics = (*OF_USERS, *OF_ITEMS) if items else OF_USERS
-        number = partition_of(user_id.encode(), self._partitions_n())
+        partitions_n = admin.count_partitions(
+            settings,
+            (*OF_USERS, *OF_ITEMS),
+            timeout_s=ANSWER_S,
+            otherwise=", so nobody can tell which partition is the user's",
+        )
+        number = partition_of(user_id.encode(), partitions_n)
         self.evidence = Evidence(user_id, number, settings.topic_prefix, content_id)
         self._positions = dict.fromkeys(self._topics, 0)
         self._consumer = reader(
@@ -95,27 +101,6 @@ class Reading:
             raise self._unreachable(error) from error
         self._say("")
         return self.evidence
-
-    def _partitions_n(self) -> int:
-        client = admin.connect(self._settings)
-        cluster = admin.look(client, self._settings, timeout_s=ANSWER_S)
-        counts = {
-            name: cluster.topics[name].partitions if name in cluster.topics else 0
-            for name in (*OF_USERS, *OF_ITEMS)
-        }
-        missing = [self._settings.topic(name) for name, count in counts.items() if not count]
-        if missing:
-            raise CheckFailed(
-                f"Kafka at {self._settings.bootstrap} has no {', '.join(missing)}. Remedy: name "
-                "the right OBJECTIONS_TOPIC_PREFIX, or see `objections topics check`."
-            )
-        if len(set(counts.values())) > 1:
-            shown = ", ".join(f"{self._settings.topic(x)} {n}" for x, n in counts.items())
-            raise CheckFailed(
-                f"partition counts differ ({shown}), so nobody can tell which partition is the "
-                "user's. Remedy: see `objections topics check`."
-            )
-        return counts[CONTENT]
 
     def _ask_offsets(self) -> None:
         number = self.evidence.number

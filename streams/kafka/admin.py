@@ -7,7 +7,7 @@ refuses.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError, KafkaException
@@ -23,7 +23,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # all of it is
 )
 
 import topics
-from streams.errors import CommandError, Unreachable
+from streams.errors import CheckFailed, CommandError, Unreachable
 from streams.kafka.client_log import CLIENT_LOGGER
 from streams.kafka.topics_compare import KAFKA_TOPICS, Cluster, Difference, FoundTopic, compare
 from streams.kafka.topics_plan import Create, Plan, SetConfig, make_plan
@@ -105,6 +105,34 @@ def look(admin: AdminClient, settings: Settings, *, timeout_s: float = ANSWER_TI
 def check(admin: AdminClient, settings: Settings) -> list[Difference]:
     """Return how the cluster differs from the definitions; see `topics_compare.dangers`."""
     return compare(look(admin, settings), settings.topic_prefix)
+
+
+def count_partitions(
+    settings: Settings, names: Iterable[str], *, timeout_s: float, otherwise: str = ""
+) -> int:
+    """
+    Return the partitions that each topic of *names* has.
+
+    otherwise: what follows where they differ.  Raises Unreachable, and CheckFailed, naming them,
+    where topics are missing or differ.
+    """
+    cluster = look(connect(settings), settings, timeout_s=timeout_s)
+    counts = {
+        settings.topic(name): cluster.topics[name].partitions if name in cluster.topics else 0
+        for name in names
+    }
+    missing = [name for name, count in counts.items() if not count]
+    if missing:
+        raise CheckFailed(
+            f"Kafka at {settings.bootstrap} has no {', '.join(missing)}. Remedy: name the right "
+            "OBJECTIONS_TOPIC_PREFIX, or see `objections topics check`."
+        )
+    if len(set(counts.values())) > 1:
+        shown = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise CheckFailed(
+            f"partition counts differ ({shown}){otherwise}. Remedy: see `objections topics check`."
+        )
+    return next(iter(counts.values()))
 
 
 def plan(

@@ -15,7 +15,6 @@ from typing import Final, NamedTuple, Self
 from confluent_kafka import KafkaException
 
 from streams.core.receipts import FOLLOWED, Phase
-from streams.errors import CheckFailed
 from streams.kafka import admin
 from streams.monitor.asking import Answer, Asking, Question
 from streams.monitor.fanouts import Fanouts
@@ -57,24 +56,8 @@ def count_partitions(settings: Settings) -> int:
 
     Raises Unreachable, and CheckFailed, naming them, where topics are missing or differ.
     """
-    cluster = admin.look(admin.connect(settings), settings, timeout_s=FIRST_ANSWER_S)
     names = [*INPUTS, USERS_CHANGELOG, *({*FOLLOWED} if settings.stores else ())]
-    counts = {
-        settings.topic(name): cluster.topics[name].partitions if name in cluster.topics else 0
-        for name in names
-    }
-    missing = [name for name, count in counts.items() if not count]
-    if missing:
-        raise CheckFailed(
-            f"Kafka at {settings.bootstrap} has no {', '.join(missing)}. Remedy: name the right "
-            "OBJECTIONS_TOPIC_PREFIX, or see `objections topics check`."
-        )
-    if len(set(counts.values())) > 1:
-        shown = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise CheckFailed(
-            f"partition counts differ ({shown}). Remedy: see `objections topics check`."
-        )
-    return next(iter(counts.values()))
+    return admin.count_partitions(settings, names, timeout_s=FIRST_ANSWER_S)
 
 
 class Watcher:
