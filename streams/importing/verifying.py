@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, Self
 
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
 
-from streams.errors import CheckFailed, Unreachable
+from streams.errors import CheckFailed
 from streams.importing.cluster import Cluster
 from streams.importing.expected import Expected, Missing
 from streams.importing.pace import SLACK_RECORDS, Place
-from streams.kafka.reader import fetch, reader
-from streams.kafka.receipts import ANSWER_TIMEOUT_S, POLL_S, RECEIPTS
+from streams.kafka.reader import Silent, read_to_ends, reader
+from streams.kafka.receipts import ANSWER_TIMEOUT_S, POLL_S, RECEIPTS, unreachable
 from streams.settings import Settings
 
 LOOK_AGAIN_S: Final = 0.25
@@ -42,7 +42,9 @@ class Receipts:
         try:
             self._read(expected)
         except KafkaException as error:
-            raise self._unreachable(error.args[0].str()) from error
+            raise unreachable(self._settings, error.args[0].str()) from error
+        except Silent as silent:
+            raise unreachable(self._settings, str(silent)) from silent
 
     def _read(self, expected: Expected) -> None:
         assigned = self._consumer.assignment()
@@ -51,28 +53,11 @@ class Receipts:
         else:
             assigned = self._places()
             self._consumer.assign(assigned)
-        unread = {each.partition for each in assigned}
-        heard_s = time.monotonic()
+        places = [(each.topic, each.partition) for each in assigned]
         count = 0
-        while unread:
-            messages = fetch(self._consumer, POLL_S)
-            now_s = time.monotonic()
-            if not messages:
-                if now_s - heard_s > SILENCE_MAX_S:
-                    raise self._unreachable(f"partitions left: {sorted(unread)}")
-                continue
-            heard_s = now_s
-            keys = []
-            for message in messages:
-                error, key = message.error(), message.key()
-                if error is None:
-                    if key is not None and message.value() is not None:
-                        keys.append(key)
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    unread.discard(message.partition() or 0)
-                elif error.code() != KafkaError._TRANSPORT:  # it goes on, or falls silent
-                    raise KafkaException(error)
-            expected.seen(keys)
+        for records in read_to_ends(self._consumer, places, wait_s=POLL_S, silence_s=SILENCE_MAX_S):
+            keys = [each.key() for each in records if each.value() is not None]
+            expected.seen([key for key in keys if key is not None])
             count += len(keys)
             self._say(f"reading {RECEIPTS}: {count:,}")
 
@@ -83,12 +68,6 @@ class Receipts:
             message = f"{name} is not there on {self._settings.bootstrap}"
             raise CheckFailed(f"{message}: make the topics with `objections topics apply`.")
         return [TopicPartition(name, each, OFFSET_BEGINNING) for each in metadata.partitions]
-
-    def _unreachable(self, why: str) -> Unreachable:
-        return Unreachable(
-            f"Kafka at {self._settings.bootstrap} did not let receipts be read ({why}). Remedy: "
-            "see that it is up, or name another with --bootstrap or OBJECTIONS_BOOTSTRAP."
-        )
 
 
 @contextmanager

@@ -3,10 +3,11 @@ Consumers of those who look on: assigned by hand, they join no group and commit 
 """
 
 import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from streams.kafka.client_log import CLIENT_LOGGER
 from streams.settings import Settings
@@ -49,6 +50,42 @@ def fetch(consumer: Consumer, wait_s: float, records: int = BATCH_RECORDS) -> li
     """
     first = consumer.poll(wait_s)
     return [] if first is None else [first, *consumer.consume(records - 1, 0)]
+
+
+class Silent(Exception):
+    """Kafka has said nothing for long of *places*."""
+
+    def __init__(self, places: list[Place]) -> None:
+        super().__init__(f"partitions left: {places}")
+
+
+def read_to_ends(
+    consumer: Consumer, places: Iterable[Place], *, wait_s: float, silence_s: float
+) -> Iterator[list[Message]]:
+    """
+    Yield the records that arrive until each of *places* has told of its end.
+
+    Raises `Silent` after *silence_s* without a word, and KafkaException.
+    """
+    unread = set(places)
+    heard_s = time.monotonic()
+    while unread:
+        messages = fetch(consumer, wait_s)
+        if messages:
+            heard_s = time.monotonic()
+        elif time.monotonic() - heard_s > silence_s:
+            raise Silent(sorted(unread))
+        records = []
+        for message in messages:
+            error = message.error()
+            if error is None:
+                records.append(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                unread.discard((message.topic() or "", message.partition() or 0))
+            elif error.code() != KafkaError._TRANSPORT:  # it goes on, or falls silent
+                raise KafkaException(error)
+        if records:
+            yield records
 
 
 def committed(consumer: Consumer, places: Iterable[Place], wait_s: float) -> dict[Place, int]:

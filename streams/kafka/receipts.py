@@ -16,7 +16,7 @@ from streams.core.levels import Ack, Levels
 from streams.core.receipts import ERASED, FOLLOWED, HIDDEN, Phase, PurgeAck, Receipt
 from streams.errors import CheckFailed, Unreachable
 from streams.kafka.partitioner import partition_of
-from streams.kafka.reader import fetch, reader
+from streams.kafka.reader import Silent, read_to_ends, reader
 from streams.settings import Settings
 
 if TYPE_CHECKING:
@@ -75,7 +75,6 @@ class Finder:
         self._acks: dict[str, Ack] = {}  # in log order
         self._topics = {settings.topic(name): index for index, name in enumerate(FOLLOWED)}
         self._consumer = reader(settings, fetch_wait_max_ms=100)
-        self._unread: dict[tuple[str, int], int] = {}  # places not read to their end yet
         self._read_n = 0
 
     def __enter__(self) -> Self:
@@ -87,14 +86,16 @@ class Finder:
     def read(self) -> list[Found]:
         """Return the receipts as of now, in the order of their keys."""
         try:
+            left = 0
             if not self._consumer.assignment():
-                self._begin()
+                left = self._begin()
             else:
-                self._unread = dict.fromkeys(self._places, 0)
                 self._consumer.assign(self._consumer.position(self._consumer.assignment()))
-            self._read_on()
+            self._read_on(left)
         except KafkaException as error:
-            raise self._unreachable(str(error.args[0].str())) from error
+            raise unreachable(self._settings, str(error.args[0].str())) from error
+        except Silent as silent:
+            raise unreachable(self._settings, str(silent)) from silent
         return [found for _, found in sorted(self._found.items())]
 
     def lateness(self, found: Found) -> dict[str, Lateness]:
@@ -113,11 +114,12 @@ class Finder:
             try:
                 reached = self._reached(name, phase, found.partition, levels)
             except KafkaException as error:
-                raise self._unreachable(str(error.args[0].str())) from error
+                raise unreachable(self._settings, str(error.args[0].str())) from error
             late[name] = Lateness(phase, since, reached)
         return late
 
-    def _begin(self) -> None:
+    def _begin(self) -> int:
+        """Begin to read; return about how many records there are."""
         name = self._settings.topic(RECEIPTS)
         metadata = self._consumer.list_topics(name, timeout=ANSWER_TIMEOUT_S).topics[name]
         numbers = sorted(metadata.partitions)
@@ -129,8 +131,9 @@ class Finder:
         if self._user_id is not None:
             numbers = [partition_of(self._user_id.encode(), len(numbers))]
         self._places = [*((name, number) for number in numbers), self._acks_place]
-        self._unread = {place: self._end(*place) for place in self._places}
+        left = sum(self._end(*place) for place in self._places)
         self._consumer.assign([TopicPartition(*each, OFFSET_BEGINNING) for each in self._places])
+        return left
 
     @property
     def _acks_place(self) -> tuple[str, int]:
@@ -144,33 +147,22 @@ class Finder:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
         return int(found[1])
 
-    def _read_on(self) -> None:
-        """Read until every place has been at its end."""
-        heard_s = told_s = time.monotonic()
-        left = sum(self._unread.values())
-        while self._unread:
-            messages = fetch(self._consumer, POLL_S)
-            now_s = time.monotonic()
-            if not messages:
-                if now_s - heard_s > ANSWER_TIMEOUT_S:
-                    raise self._unreachable(f"partitions left: {sorted(self._unread)}")
-                continue
-            heard_s = now_s
-            for message in messages:
+    def _read_on(self, left: int) -> None:
+        """Read until every place has been at its end; there are about *left* records."""
+        told_s = time.monotonic()
+        for records in read_to_ends(
+            self._consumer, self._places, wait_s=POLL_S, silence_s=ANSWER_TIMEOUT_S
+        ):
+            for message in records:
                 self._take(message)
+            now_s = time.monotonic()
             if now_s - told_s > TELL_EVERY_S:
                 told_s = now_s
                 self._tell(f"{self._read_n} receipts read, of about {left} records")
 
     def _take(self, message: "Message") -> None:
         place = message.topic() or "", message.partition() or 0
-        error, key, value = message.error(), message.key(), message.value()
-        if error is not None:
-            if error.code() == KafkaError._PARTITION_EOF:
-                self._unread.pop(place, None)
-            elif error.code() != KafkaError._TRANSPORT:  # it goes on, or falls silent
-                raise KafkaException(error)
-            return
+        key, value = message.key(), message.value()
         if place == self._acks_place:
             self._take_ack(message)
             return
@@ -235,8 +227,10 @@ class Finder:
             client.close()
         return {tp.topic: tp.offset for tp in answer if tp.error is None and tp.offset >= 0}
 
-    def _unreachable(self, why: str) -> Unreachable:
-        return Unreachable(
-            f"Kafka at {self._settings.bootstrap} did not let receipts be read ({why}). Remedy: "
-            "see that it is up, or name another with --bootstrap or OBJECTIONS_BOOTSTRAP."
-        )
+
+def unreachable(settings: Settings, why: str) -> Unreachable:
+    """Return the error of a Kafka that does not let receipts be read."""
+    return Unreachable(
+        f"Kafka at {settings.bootstrap} did not let receipts be read ({why}). Remedy: "
+        "see that it is up, or name another with --bootstrap or OBJECTIONS_BOOTSTRAP."
+    )
