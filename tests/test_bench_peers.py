@@ -27,7 +27,6 @@ def test_a_peer_ends_where_the_core_ends(kafka: LocalKafka, tmp_path: Path, name
     """
     What a peer allows in the end, objections and withdrawals included, is what the core computes.
     """
-    peers.PEERS[name].prepare(print)  # the first time it is fetched, in a minute or so
     # The whole file once: most withdrawals come late in it.
     options = ("--parts=throughput", "--records=20700", "--peer-records=20700")
     found = bench_peers(kafka, tmp_path, f"--peers={name}", *options)
