@@ -39,14 +39,14 @@ def test_throughput_of_both(kafka: LocalKafka, tmp_path: Path) -> None:
     """
     Both systems work off the same input and end with what the core allows; ratios are given.
     """
-    found = bench(kafka, tmp_path, "throughput", "--records=600", "--repeats=1")
+    found = bench(kafka, tmp_path, "throughput", "--records=3000", "--repeats=1")
 
     assert found["measurement"] == "throughput"
     assert found["ok"] is True
     assert [run["system"] for run in found["runs"]] == ["ours", "faust"]
     for run in found["runs"]:
-        assert run["records"] == 600
-        assert run["events_per_s"] >= 0
+        assert run["records"] == 3_000
+        assert run["events_per_s"] > 0
         assert run["resident_mib"] > 0
         assert run["differences"] == []
     assert set(found["summary"]["ours"]["events_per_s"]) == {"median", "least", "greatest"}

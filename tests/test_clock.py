@@ -101,7 +101,7 @@ def test_windows_end_on_time_after_a_restart_without_its_state(
             inputs.queue("notices", notice(user_id=user, delivered_at=(ends - WINDOW).isoformat()))
         inputs.flush()
         watch.wait_until_caught_up(workers=[worker])
-        assert worker.terminate() == 0
+        worker.leave()
         shutil.rmtree(worker.state_dir)
         worker.start()
         worker.wait_ready()

@@ -55,7 +55,7 @@ def test_unknown_fields_are_taken_and_newer_rows_are_refused(
         )
         wait_until_caught_up(kafka, prefix, workers=[worker])
         before = assert_proven(kafka, prefix)
-        assert worker.terminate() == 0, worker.log_tail()
+        worker.leave()
         stands = proof.compacted(before["eligibility"])
         committed = watch.committed()
         key = rows.user_key("u1")

@@ -223,6 +223,11 @@ class Worker:
         self._process.send_signal(number)
         return self.wait_end(timeout_s)
 
+    def leave(self) -> None:
+        """Let the process leave, as one does who has nothing left to do."""
+        status = self.terminate()
+        assert status == 0, f"the worker left with {status}; {self.log_tail()}"
+
     def wait_end(self, timeout_s: float = WAIT_S) -> int:
         """Return the exit status once the process has ended, by itself or not."""
         assert self._process is not None, "the worker was not started"

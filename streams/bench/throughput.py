@@ -65,6 +65,7 @@ def measure(
     Run system *name* at *place*; *allowed* is what must stand in the end.
 
     warmup_share: of the input, which is worked off before the clock starts.
+    Raises CommandError where the system fails, or is done before the clock starts.
     """
     wanted = len(answered_ids(records))
     preload(
@@ -103,13 +104,19 @@ def measure(
     ended = next((usage for at_ns, usage in usages if at_ns >= ended_ns), usages[-1][1])
     measured = max(len(records) - before.done, 0)
     measured_s, cpu_s = (ended_ns - begun_ns) / 1e9, ended.cpu_s - begun.cpu_s
+    if not measured or measured_s <= 0:
+        message = (
+            f"{name} was done with {len(records):,} records before the clock could start: "
+            "nothing was measured; give it more with --records"
+        )
+        raise CommandError(message)
     return Throughput(
         system=name,
         records=len(records),
         measured_records=measured,
         measured_s=measured_s,
         events_per_s=measured / measured_s,
-        cpu_us_per_event=cpu_s / max(measured, 1) * 1e6,
+        cpu_us_per_event=cpu_s / measured * 1e6,
         cpu_cores=cpu_s / measured_s,
         resident_mib=max(usage.resident_bytes for _, usage in usages) / 2**20,
         outputs=seen.records,

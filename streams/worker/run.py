@@ -3,6 +3,7 @@ Runs a worker from start to end: waits for Kafka, refuses what is unsafe, leaves
 """
 
 import asyncio
+import faulthandler
 import fcntl
 import gc
 import logging
@@ -47,6 +48,7 @@ def run_worker(settings: Settings) -> None:
     """
     policy = Policy() if settings.policy is None else read_policy(settings.policy)
     signal.signal(signal.SIGTERM, _interrupt)
+    faulthandler.enable()  # a crash within a client library would leave no word in the log
     with _own(settings.state_dir):
         _announce(settings, policy)
         try:
