@@ -191,6 +191,19 @@ def _unreadable(item: Item, user: User) -> bool:
     return any(f"{PREFIX}{each}" not in user.resolved for each in item.dead_letters)
 
 
+def test_a_dismissal_told_twice_begins_one_epoch_also_when_its_grant_is_held() -> None:
+    """The item waits for the hold's end, and is judged anew once."""
+    shell = Shell()
+    bad = {"user_id": "u1", "content_id": "c1", "kind": "?"}
+    shell.cycle(at("content", 0, bad), now_ms=NOW_MS)
+    shell.cycle(at("objections", 0, dismissal()), now_ms=NOW_MS, hold=True)
+    dismissed = shell.users["u1"].epoch
+    shell.cycle(now_ms=NOW_MS)
+    shell.cycle(at("objections", 1, dismissal()), now_ms=NOW_MS)
+
+    assert 2 == dismissed == shell.users["u1"].epoch
+
+
 @given(histories())
 def test_batches_do_not_matter(history: list[list[Delivery]]) -> None:
     """Rows and epochs are the same however records are cut into cycles."""

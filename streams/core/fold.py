@@ -180,15 +180,15 @@ class Fold:
         change.publish = True
         known = change.after.user
         self._learn(change, event.facts, origin)
-        self._resolve(event.user_id, change, event.facts, origin)
+        self._resolve(event.user_id, change, event.facts, known, origin)
         return change.after.user is not known
 
     def resolution(self, user_id: str, ref: str, origin: Origin) -> None:
         """Fold what a `dlq_resolves` header says: the dead letter *ref* is mended."""
         change = self._seen(user_id, origin)
-        mended = User(resolved=(ref,))
+        known, mended = change.after.user, User(resolved=(ref,))
         self._learn(change, mended, origin)
-        self._resolve(user_id, change, mended, origin)
+        self._resolve(user_id, change, mended, known, origin)
 
     def time_passed(self, user_id: str, due_ms: int, partition: int) -> None:
         """Fold the passing of *due_ms*, when a decision was to change or a hold has ended."""
@@ -398,10 +398,16 @@ class Fold:
         if stood and not is_unreadable(after, user, self._prefix):
             self._begin_epoch(change, origin)
 
-    def _resolve(self, user_id: str, change: UserChange, facts: User, origin: Origin) -> None:
-        """Answer the items whose dead letters *facts* resolve, if they are of this partition."""
+    def _resolve(
+        self, user_id: str, change: UserChange, facts: User, known: User, origin: Origin
+    ) -> None:
+        """
+        Answer the items whose dead letters *facts* resolve, if they are of this partition.
+
+        Those *known* to be resolved are answered, or will be when the hold ends.
+        """
         for ref in facts.resolved:
-            if not ref.startswith(self._prefix):
+            if ref in known.resolved or not ref.startswith(self._prefix):
                 continue
             offset = int(ref.removeprefix(self._prefix))
             content_id = self._item_of_dead_letter(user_id, offset)
