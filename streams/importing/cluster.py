@@ -8,20 +8,17 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Self
 
 from confluent_kafka import (
-    IsolationLevel,
     KafkaError,
     KafkaException,
     TopicCollection,
-    TopicPartition,
 )
-from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined] # it is public
 
 from streams.errors import Unreachable, UsageProblem
 from streams.importing.fields import TOPICS
 from streams.importing.pace import Pace, Place, Waiting
 from streams.importing.place import Topic
 from streams.kafka import admin
-from streams.kafka.reader import committed, reader
+from streams.kafka.reader import committed, ends, reader
 from streams.settings import Settings
 
 ANSWER_S: Final = 5.0
@@ -103,18 +100,13 @@ class Cluster:
         return found
 
     def _ends(self, names: tuple[str, ...]) -> dict[Place, int]:
-        latest: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
         places = {
-            TopicPartition(self._settings.topic(name), number): (name, number)
+            (self._settings.topic(name), number): (name, number)
             for name in names
             for number in range(self.partitions.get(name, 0))
         }
-        asked = self._client.list_offsets(
-            dict.fromkeys(places, latest),
-            isolation_level=IsolationLevel.READ_UNCOMMITTED,
-            request_timeout=ANSWER_S,
-        )
-        return {places[place]: future.result().offset for place, future in asked.items()}
+        found = ends(self._group, places, ANSWER_S)
+        return {places[place]: offset for place, offset in found.items()}
 
     def _committed(self) -> dict[Place, int]:
         full_names = {self._settings.topic(name): name for name in TOPICS}

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from confluent_kafka import OFFSET_END, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from streams.kafka.reader import committed, fetch, reader, told
+from streams.kafka.reader import committed, ends, fetch, reader
 from streams.monitor.sight import Place
 from streams.settings import Settings
 
@@ -87,10 +87,7 @@ class Asking:
 
     def ends(self, places: Iterable[Place]) -> dict[Place, int]:
         """Return the offsets behind the last record."""
-        # Not by an admin client: a new one's first question is at times not answered.
-        places = list(places)
-        asked = [TopicPartition(*each, OFFSET_END) for each in places]  # in place of an instant
-        return dict.fromkeys(places, 0) | told(self._consumer.offsets_for_times(asked, ASK_S))
+        return ends(self._consumer, places, ASK_S)
 
     def first_records(
         self, questions: Iterable[Question], ends: Mapping[Place, int]

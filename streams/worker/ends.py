@@ -8,14 +8,9 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
-from confluent_kafka.admin import (  # type: ignore[attr-defined] # both are public
-    AdminClient,
-    OffsetSpec,
-)
+from confluent_kafka import Consumer, KafkaException
 
-from streams.errors import CommandError
-from streams.kafka import admin
+from streams.kafka.reader import ends, reader
 from streams.settings import Settings
 from streams.worker.backlog import LOOK_EVERY_S
 from streams.worker.names import INPUTS, USER_TOPICS
@@ -25,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 ANSWER_S: Final = 1.0
 SOONEST_S: Final = 0.01  # between two looks, however often they are asked for
+RENEWED_AFTER: Final = 3  # failures in a row
 
 
 class Ends(threading.Thread):
@@ -48,7 +44,8 @@ class Ends(threading.Thread):
         self._partitions: frozenset[int] = frozenset()
         self._stopping = threading.Event()
         self._asked = threading.Event()
-        self._client: AdminClient | None = None
+        self._consumer: Consumer | None = None
+        self._failures = 0
 
     def watch(self, partitions: Iterable[int]) -> None:
         """Ask for the inputs of *partitions*, and of no others."""
@@ -69,6 +66,8 @@ class Ends(threading.Thread):
             self._run()
         except BaseException as error:  # noqa: BLE001  (nothing would be granted any more)
             self._on_failed(error)
+        finally:
+            self._let_go()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -80,41 +79,33 @@ class Ends(threading.Thread):
 
     def _look(self, partitions: frozenset[int]) -> dict[int, Look]:
         asked_s = time.monotonic()
-        limits = self._ends(partitions, INPUTS)
-        ends = self._ends(partitions, USER_TOPICS)
-        return {
-            number: Look(asked_s, limits[number], ends[number])
-            for number in partitions
-            if len(limits[number]) == len(INPUTS) and len(ends[number]) == len(USER_TOPICS)
-        }
+        try:
+            if self._consumer is None:
+                self._consumer = reader(self._settings)
+            limits = self._ends(self._consumer, partitions, INPUTS)
+            found = self._ends(self._consumer, partitions, USER_TOPICS)
+        except KafkaException as error:
+            logger.debug("the ends of the inputs: %s", error)
+            self._failures += 1
+            if self._failures % RENEWED_AFTER == 0:
+                self._let_go()
+            return {}
+        self._failures = 0
+        return {number: Look(asked_s, limits[number], found[number]) for number in partitions}
 
     def _ends(
-        self, partitions: frozenset[int], topics: tuple[str, ...]
+        self, consumer: Consumer, partitions: frozenset[int], topics: tuple[str, ...]
     ) -> dict[int, dict[str, int]]:
-        """Return the ends that are known, for readers of committed records."""
-        names = {self._settings.topic(topic): topic for topic in topics}
-        wanted = {
-            TopicPartition(name, number): OffsetSpec.latest()
+        """Return the ends for readers of committed records."""
+        names = {topic: self._settings.topic(topic) for topic in topics}
+        places = [(name, number) for name in names.values() for number in partitions]
+        found = ends(consumer, places, ANSWER_S)
+        return {
+            number: {topic: found[name, number] for topic, name in names.items()}
             for number in partitions
-            for name in names
         }
-        found: dict[int, dict[str, int]] = {number: {} for number in partitions}
-        try:
-            self._client = self._client or admin.connect(self._settings)
-            futures = self._client.list_offsets(
-                wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ANSWER_S
-            )
-        except (KafkaException, CommandError) as error:
-            self._failed(error)
-            return found
-        for tp, future in futures.items():
-            try:
-                found[tp.partition][names[tp.topic]] = future.result().offset
-            except KafkaException as error:
-                self._failed(error)
-        return found
 
-    def _failed(self, error: Exception) -> None:
-        # A client that has once seen a partition without a leader goes on saying so.
-        self._client = None
-        logger.debug("the ends of the inputs: %s", error)
+    def _let_go(self) -> None:
+        if self._consumer is not None:
+            self._consumer.close()
+            self._consumer = None

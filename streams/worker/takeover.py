@@ -14,11 +14,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, NamedTuple, TypeVar
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined] # it is public
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.errors import Halt
-from streams.kafka import admin
+from streams.kafka.reader import ends, reader
 from streams.settings import Settings
 from streams.state import rows
 from streams.state.store import Store
@@ -134,27 +133,19 @@ class _Asked:
         return committed
 
     def log_ends(self) -> dict[int, dict[str, int]]:
-        names = {self._settings.topic(topic): topic for topic in (*CHANGELOGS, *DECISIONS)}
-        wanted = {
-            TopicPartition(name, number): OffsetSpec.latest()
-            for number in self._partitions
-            for name in names
-        }
-
-        def ask_once() -> dict[int, dict[str, int]]:
-            # A client that has once seen a partition without a leader goes on saying so.
-            client = admin.connect(self._settings)
-            futures = client.list_offsets(
-                wanted,
-                isolation_level=IsolationLevel.READ_UNCOMMITTED,
-                request_timeout=ASK_TIMEOUT_S,
+        names = {topic: self._settings.topic(topic) for topic in (*CHANGELOGS, *DECISIONS)}
+        places = [(name, number) for name in names.values() for number in self._partitions]
+        consumer = reader(self._settings, isolation="read_uncommitted")
+        try:
+            found = self._insist(
+                "the changelogs' ends", lambda: ends(consumer, places, ASK_TIMEOUT_S)
             )
-            ends: dict[int, dict[str, int]] = {number: {} for number in self._partitions}
-            for tp, future in futures.items():
-                ends[tp.partition][names[tp.topic]] = future.result().offset
-            return ends
-
-        return self._insist("the changelogs' ends", ask_once)
+        finally:
+            consumer.close()
+        return {
+            number: {topic: found[name, number] for topic, name in names.items()}
+            for number in self._partitions
+        }
 
     def input_ends(self) -> dict[int, dict[str, int]]:
         return {
