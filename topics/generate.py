@@ -66,6 +66,7 @@ SHOULD_BE: dict[str, dict[str, Any]] = {
         "channel": one_of(("in_app", "email", "web", "mail", "import")) | None,
         "locale": Language | None,
         "dead_letter": records.DeadLetterRef | None,
+        "through": bool | None,
     },
     "notices": {"channel": one_of(("in_app", "email")) | None},
     "content": {

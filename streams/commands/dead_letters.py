@@ -22,6 +22,7 @@ from streams.dead_letters.originals import original, originals
 from streams.dead_letters.send import Sender
 from streams.dead_letters.shown import against, shown_text, table
 from streams.dead_letters.survey import survey
+from streams.dead_letters.together import check_whole, without_covered
 from streams.errors import BadRecord, CheckFailed, UsageProblem
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -227,6 +228,9 @@ def dismiss(yes: bool, bootstrap: str | None, **chosen: Any) -> None:
 
     What they restrict is lifted, unless something else stands against it.  An objection that only
     could not be read is lost by it: mend it with `replay` instead.
+
+    Of a user with more than a thousand bad records in a topic one stands for all before it: they
+    are dismissed together.
     """
     settings = read_settings(bootstrap)
     choice = choose(settings, **chosen)
@@ -237,7 +241,8 @@ def dismiss(yes: bool, bootstrap: str | None, **chosen: Any) -> None:
         )
     with Log(settings) as log:
         found = survey(log, choice) if choice.place is None else [_one(log, choice, choice.place)]
-    still_open = [letter for letter in found if letter.open]
+        still_open = [letter for letter in found if letter.open]
+        check_whole(log, still_open)
     _say_skipped(len(found) - len(still_open))
     nobodys = [letter for letter in still_open if letter.user_id is None]
     for letter in nobodys:
@@ -257,7 +262,7 @@ def dismiss(yes: bool, bootstrap: str | None, **chosen: Any) -> None:
     )
     topic = settings.topic(OBJECTIONS)
     with Sender(settings) as sender:
-        for letter in letters:
+        for letter in without_covered(letters):
             # To the partition it lies in, where its user's state is, whatever its key says.
             said = partial(_say_dismissed, letter)
             sender.send(topic, dismissal(letter), said, [], letter.place.partition)

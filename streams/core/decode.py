@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 import msgspec
 from msgspec import Struct
 
+from streams.core import refs
 from streams.core.diagnose import diagnose, id_refusal, parse_object
 from streams.core.item import Item
 from streams.core.reasons import (
@@ -99,14 +100,22 @@ def decode_objection(
     """Return the facts of an `objections` record.  Raises `BadRecord`."""
     record = _decode(key, value, _objection_decoder, ObjectionRecord)
     if record.action == "dismissed":
-        ref = _dead_letter_ref(record.dead_letter)
-        return UserFacts(record.user_id, None, User(resolved=(ref,)))
+        return UserFacts(record.user_id, None, _dismissed(record))
     objection_id = record.objection_id
     if objection_id is None:
         raise BadRecord("field_missing", "objection_id: expected a value")
     _check_id(objection_id, "objection_id")
     flags = WITHDRAWN if record.action == "withdrawn" else covered_products(record.products)
     return UserFacts(record.user_id, objection_id, User(objections={objection_id: flags}))
+
+
+def _dismissed(record: ObjectionRecord) -> User:
+    ref = _dead_letter_ref(record.dead_letter)
+    if not isinstance(record.through, bool | None):
+        raise BadRecord("field_type", "through: expected true or false")
+    if record.through:
+        return User(dismissed={refs.partition_of(ref): refs.offset_of(ref)})
+    return User(resolved=(ref,))
 
 
 def _dead_letter_ref(found: object) -> str:

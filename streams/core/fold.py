@@ -14,6 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from streams.core import item as items
+from streams.core import refs
 from streams.core import user as users
 from streams.core.decode import ItemFacts, UserFacts
 from streams.core.item import NO_REVISION, UNKNOWN_ITEM, Item
@@ -159,6 +160,7 @@ class Fold:
         self.items: dict[tuple[str, str], ItemChange] = {}
         self.answer_anew: dict[str, Origin] = {}  # users whose items wait for the hold's end
         self.settled: set[str] = set()  # users whose lost state is made good: publish all of it
+        self._unreadable: dict[tuple[str, int], str] = {}  # this cycle's, as of `Known`
         self._known = known
         self._policy = policy
         self._now_ms = now_ms
@@ -239,7 +241,8 @@ class Fold:
             self._answer(user_id, content_id, None, None, origin)
             return
         before = self.item(user_id, content_id) or UNKNOWN_ITEM
-        resolved = f"{self._prefix}{offset}" in change.after.user.resolved
+        self._unreadable[user_id, offset] = content_id
+        resolved = users.is_resolved(change.after.user, f"{self._prefix}{offset}")
         after = before if resolved else items.merge(before, Item(dead_letters=(offset,)))
         self._answer(user_id, content_id, before, after, origin)
 
@@ -406,10 +409,17 @@ class Fold:
 
         Those *known* to be resolved are answered, or will be when the hold ends.
         """
+        partition = self._prefix[:-1]
+        through = facts.dismissed.get(partition, NO_OFFSET)
+        if through > known.dismissed.get(partition, NO_OFFSET):
+            self._begin_epoch(change, origin)  # whichever items it is, and there may be many
+            self.answer_anew[user_id] = origin
         for ref in facts.resolved:
-            if ref in known.resolved or not ref.startswith(self._prefix):
+            if not ref.startswith(self._prefix) or users.is_resolved(known, ref):
                 continue
-            offset = int(ref.removeprefix(self._prefix))
+            offset = refs.offset_of(ref)
+            if ref != f"{self._prefix}{offset}":
+                continue  # with zeros in front, which no dead letter has
             content_id = self._item_of_dead_letter(user_id, offset)
             item = None if content_id is None else self.item(user_id, content_id)
             if content_id is None or item is None or offset not in item.dead_letters:
@@ -423,10 +433,8 @@ class Fold:
                 self._answer(user_id, content_id, item, mended, origin)
 
     def _item_of_dead_letter(self, user_id: str, offset: int) -> str | None:
-        for (owner, content_id), change in self.items.items():
-            if owner == user_id and change.after and offset in change.after.dead_letters:
-                return content_id
-        return self._known.item_of_dead_letter(user_id, offset)
+        here = self._unreadable.get((user_id, offset))
+        return self._known.item_of_dead_letter(user_id, offset) if here is None else here
 
 
 def is_below(cause: Cause, offsets: Mapping[str, int]) -> bool:

@@ -6,6 +6,8 @@ What is known of one content item.
 called a private message are final.  Source: contract.md, "Input records".
 """
 
+from typing import Final
+
 import msgspec
 from msgspec import Struct
 
@@ -13,6 +15,9 @@ from streams.core.reasons import PRIVATE
 from streams.core.times import NEVER_MS
 
 NO_REVISION = -1  # nothing readable has arrived of this item
+
+# Of one item: of as many the first stands for all before it, so that its row stays small.
+DEAD_LETTERS_MAX: Final = 1_000
 
 
 class Item(Struct, frozen=True, gc=False):
@@ -22,7 +27,7 @@ class Item(Struct, frozen=True, gc=False):
     visibility: rank in `VISIBILITIES`; product, kind: index in `PRODUCTS`, `KINDS`.
     value: bytes of the record that holds: they break ties, and modality and language are in them.
     readable_offset: the last good record's offset, -1 for none.
-    dead_letters: offsets of its unreadable records behind that one, sorted.
+    dead_letters: offsets of its unreadable records behind that one, sorted, the highest.
     """
 
     revision: int = NO_REVISION
@@ -67,10 +72,17 @@ def _still_unreadable(
 ) -> tuple[int, ...]:
     if not known and not news:
         return ()
-    return tuple(sorted(offset for offset in {*known, *news} if offset > readable_offset))
+    left = sorted(offset for offset in {*known, *news} if offset > readable_offset)
+    return tuple(left[-DEAD_LETTERS_MAX:])
 
 
 def without_dead_letter(item: Item, offset: int) -> Item:
-    """Return *item* without the dead letter at *offset*, which was resolved."""
+    """
+    Return *item* without the dead letter at *offset*, which was resolved.
+
+    Where there are as many as are kept none is taken out: the first stands for others.
+    """
+    if len(item.dead_letters) >= DEAD_LETTERS_MAX:
+        return item
     left = tuple(each for each in item.dead_letters if each != offset)
     return msgspec.structs.replace(item, dead_letters=left)

@@ -34,6 +34,7 @@ class ObjectionRecord(Struct, gc=False):
     channel: Lenient = None
     locale: Lenient = None
     dead_letter: Lenient = None  # for "dismissed": a `DeadLetterRef`
+    through: Lenient = None  # for "dismissed": true for all up to that one
 
 
 class AccountAgeRecord(Struct, gc=False):

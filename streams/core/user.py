@@ -7,13 +7,20 @@ A decoded record is itself a small `User`: events, replays and restores share on
 Facts are only ever added (a withdrawal stands beside its objection), with two exceptions that
 keep the join: an older statement of an assurance level makes way for a newer one, and a deleted
 account is the greatest user of all, of whom nothing else is known.
+A row has to fit into a changelog's record, so there is a limit to what is kept of one user, far
+above what people do.  At it the state closes: what was left out counts as restricting.  Each limit
+keeps the join, as it keeps the greatest or least of an order (see refs.py).
 Source: contract.md, "Input records".
 """
 
-from typing import Any, TypeVar
+from bisect import bisect_left
+from collections.abc import Iterator
+from typing import Any, Final, TypeVar
 
 from msgspec import Struct
 
+from streams.core import refs
+from streams.core.refs import Refs
 from streams.core.times import NEVER_MS
 
 WITHDRAWN = 1 << 8  # in the flags of an objection, beside a bit for each product it covers
@@ -22,6 +29,17 @@ SELF_DECLARED, INFERRED, VERIFIED = range(3)  # assurance levels, from weak to s
 ASSURANCES = ("self_declared", "inferred", "verified")
 
 ADULT, UNDER_18 = 1, 2  # age bands; 0 is unknown
+
+NO_OFFSET: Final = -1
+
+# Unreadable records of a user in one partition: of as many the lowest stands for all below it.
+DEAD_LETTERS_MAX: Final = 1_000
+# Of one partition, twice what it restricts by: what was mended or dismissed is told for longer.
+RESOLVED_MAX: Final = 2 * DEAD_LETTERS_MAX
+# Ids have up to 256 bytes.  Of as many no more can be told apart, and all products are objected to.
+OBJECTIONS_MAX: Final = 12_000
+NOTICES_MAX: Final = 1_000  # the earliest: one of them counts, or else no notice does
+STATEMENTS_MAX: Final = 1_000  # tied for the newest: of as many nothing is known of the age
 
 
 class Statement(Struct, frozen=True, array_like=True, gc=False, order=True):
@@ -54,15 +72,18 @@ class User(Struct, frozen=True, array_like=True, gc=False):
     objections: id -> products covered, a bit each, and `WITHDRAWN`.
     notices_ms: the deliveries, sorted (all of them: a later policy may discount early ones).
     dead_letters, resolved: "topic/partition/offset" of unreadable records and of those mended
-    or dismissed, sorted.  `resolved` also holds items' dead letters.
+    or dismissed, sorted, the highest offsets.  `resolved` also holds items' dead letters.
+    dismissed: "topic/partition" -> the offset up to which all dead letters are dismissed, those
+    of items too.
     """
 
     objections: dict[str, int] = {}
     levels: Levels = NO_LEVELS
     notices_ms: tuple[int, ...] = ()
-    dead_letters: tuple[str, ...] = ()
-    resolved: tuple[str, ...] = ()
+    dead_letters: Refs = ()
+    resolved: Refs = ()
     deleted: bool = False
+    dismissed: dict[str, int] = {}
 
 
 NOBODY = User()
@@ -76,17 +97,66 @@ def merge(user: User, news: User) -> User:
     return User(
         _merge_objections(user.objections, news.objections),
         _merge_levels(user.levels, news.levels),
-        _union(user.notices_ms, news.notices_ms),
-        _union(user.dead_letters, news.dead_letters),
-        _union(user.resolved, news.resolved),
+        _union(user.notices_ms, news.notices_ms)[:NOTICES_MAX],
+        refs.join(user.dead_letters, news.dead_letters, DEAD_LETTERS_MAX),
+        refs.of_lowest_names(refs.join(user.resolved, news.resolved, RESOLVED_MAX)),
+        dismissed=_merge_dismissed(user.dismissed, news.dismissed),
     )
 
 
-def unresolved(user: User) -> tuple[str, ...]:
+def unresolved(user: User) -> Refs:
     """Return the user's own dead letters that still stand."""
-    if not user.dead_letters:
+    return tuple(_standing(user)) if user.dead_letters else ()
+
+
+def is_unreadable(user: User) -> bool:
+    """Whether a dead letter of the user's own stands."""
+    return bool(user.dead_letters) and any(_standing(user))
+
+
+def is_resolved(user: User, ref: str) -> bool:
+    """Whether *ref*, by itself, was mended or dismissed."""
+    if refs.holds(user.resolved, ref):
+        return True
+    return bool(user.dismissed) and refs.offset_of(ref) <= dismissed_through(user, ref)
+
+
+def dismissed_through(user: User, ref: str) -> int:
+    """Return up to which offset of *ref*'s partition all dead letters are dismissed."""
+    return user.dismissed.get(refs.partition_of(ref), NO_OFFSET)
+
+
+def stand_for_more(user: User) -> Refs:
+    """
+    Return the dead letters that stand for all below them, of which there is no more known.
+
+    Only a dismissal of all up to it resolves such a one: others may not have been mended.
+    """
+    if len(user.dead_letters) < DEAD_LETTERS_MAX:
         return ()
-    return tuple(ref for ref in user.dead_letters if ref not in user.resolved)
+    first = (
+        refs.lowest(found)
+        for _, found in refs.by_partition(user.dead_letters)
+        if len(found) >= DEAD_LETTERS_MAX
+    )
+    return tuple(ref for ref in first if refs.offset_of(ref) > dismissed_through(user, ref))
+
+
+def _standing(user: User) -> Iterator[str]:
+    more = stand_for_more(user)
+    return (ref for ref in user.dead_letters if ref in more or not is_resolved(user, ref))
+
+
+def _merge_dismissed(known: dict[str, int], news: dict[str, int]) -> dict[str, int]:
+    if not news or known == news:
+        return known
+    if not known:
+        return news
+    merged = known | {
+        partition: max(offset, known.get(partition, NO_OFFSET))
+        for partition, offset in news.items()
+    }
+    return refs.lowest_names(merged)
 
 
 def _merge_objections(known: dict[str, int], news: dict[str, int]) -> dict[str, int]:
@@ -97,6 +167,8 @@ def _merge_objections(known: dict[str, int], news: dict[str, int]) -> dict[str, 
     merged = dict(known)
     for objection_id, flags in news.items():
         merged[objection_id] = merged.get(objection_id, 0) | flags
+    while len(merged) > OBJECTIONS_MAX:
+        del merged[max(merged)]
     return merged
 
 
@@ -116,7 +188,7 @@ def _merge_level(known: Level | None, news: Level | None) -> Level | None:
     if known is None or news is None:
         return news if known is None else known
     if known.observed_ms == news.observed_ms:
-        statements = _union(known.statements, news.statements)
+        statements = _union(known.statements, news.statements)[:STATEMENTS_MAX]
     else:
         statements = max(known, news, key=_observed_ms).statements
     return Level(
@@ -138,4 +210,8 @@ def _union(known: tuple[Sortable, ...], news: tuple[Sortable, ...]) -> tuple[Sor
         return known
     if not known:
         return news
+    if len(news) == 1:  # known already, mostly: a user's state is not sorted anew for it
+        at = bisect_left(known, news[0])
+        here = known[at : at + 1] == news
+        return known if here else (*known[:at], *news, *known[at:])
     return tuple(sorted({*known, *news}))

@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from streams.core import item as items
+from streams.core import refs
+from streams.core import user as users
 from streams.core.item import Item
 from streams.core.policy import Policy
 from streams.core.reasons import (
@@ -28,7 +31,6 @@ from streams.core.user import (
     Level,
     Statement,
     User,
-    unresolved,
 )
 
 LONG_AGO_MS = -NEVER_MS
@@ -94,7 +96,7 @@ def decide(user: User, policy: Policy, now_ms: int) -> Verdict:
     common = age.reasons
     if now_ms < notice_over_ms:
         common |= _NOTICE_PENDING
-    if unresolved(user):
+    if users.is_unreadable(user):
         common |= _UNREADABLE_INPUT
     objected, covered = _objected_products(user), policy.products_mask
     first = second = third = fourth = common
@@ -174,8 +176,14 @@ def _is_readable_interaction(item: Item) -> bool:
 
 def is_unreadable(item: Item, user: User, dead_letter_prefix: str) -> bool:
     """Whether a dead letter of *item* stands."""
-    resolved = user.resolved
-    return any(f"{dead_letter_prefix}{offset}" not in resolved for offset in item.dead_letters)
+    letters, resolved = item.dead_letters, user.resolved
+    through = user.dismissed.get(dead_letter_prefix[:-1], users.NO_OFFSET)
+    if len(letters) >= items.DEAD_LETTERS_MAX and letters[0] > through:
+        return True  # the first stands for others, which nothing is known of
+    return any(
+        offset > through and not refs.holds(resolved, f"{dead_letter_prefix}{offset}")
+        for offset in letters
+    )
 
 
 def eligible(decision: Decision, policy: Policy) -> bool:
@@ -201,6 +209,7 @@ def judge_age(user: User, policy: Policy, now_ms: int) -> Age:
             in_force = level
         elif level.observed_ms <= in_force.observed_ms:
             continue
+        reasons |= _left_out(level)
         for each in level.statements:
             under_age_ms = under_age_until_ms(each, policy)
             until_ms = max(until_ms, under_age_ms)
@@ -216,6 +225,13 @@ def judge_age(user: User, policy: Policy, now_ms: int) -> Age:
     is_under_age = now_ms < until_ms
     reasons |= _UNDER_AGE if is_under_age else 0
     return Age(reasons, adult_from_ms, until_ms if is_under_age else NEVER_MS)
+
+
+def _left_out(level: Level) -> int:
+    """Return the reasons that statements may give of which nothing is known any more."""
+    return (
+        _AGE_UNKNOWN | _COUNTRY_NOT_COVERED if len(level.statements) >= users.STATEMENTS_MAX else 0
+    )
 
 
 def _unknowns(statement: Statement) -> int:
@@ -258,6 +274,8 @@ def _notice_over_ms(user: User, policy: Policy) -> int:
 
 
 def _objected_products(user: User) -> int:
+    if len(user.objections) >= users.OBJECTIONS_MAX:
+        return ALL_PRODUCTS  # there may be more, of which nothing is known
     covered = 0
     for flags in user.objections.values():
         if not flags & WITHDRAWN:

@@ -40,6 +40,8 @@ class Letter(Struct, gc=False, kw_only=True):
     what it restricts still stands; at: its partition and offset in `dead-letters`.
     key: shown, cut and escaped; user_id: None where the key is no valid id.
     content_id: of the item the record names, None where it names none or it is not known.
+    stands_for_more: no more is known of those of its user (or item) before it, and it stands until
+    all up to it are dismissed.
     """
 
     place: Place
@@ -53,6 +55,7 @@ class Letter(Struct, gc=False, kw_only=True):
     truncated: bool = False
     at: tuple[int, int] | None = None
     open: bool = True
+    stands_for_more: bool = False
 
     @property
     def restricts(self) -> str | None:
@@ -85,6 +88,7 @@ class Letter(Struct, gc=False, kw_only=True):
             "truncated": self.truncated,
             "kept": self.at is not None,
             "open": self.open,
+            "stands_for_more": self.stands_for_more,
         }
 
 

@@ -47,13 +47,19 @@ def mend(letter: Letter, value: bytes | None, now_ms: int) -> Mended:
 
 
 def dismissal(letter: Letter) -> Mended:
-    """Return the record for `objections` that says that *letter*, of a user, counts for nothing."""
+    """
+    Return the record for `objections` that says that *letter*, of a user, counts for nothing.
+
+    One that stands for more is dismissed with all before it.
+    """
     assert letter.user_id is not None, f"{letter.place} restricts nobody"
-    record = {
+    record: dict[str, str | bool] = {
         "user_id": letter.user_id,
         "action": "dismissed",
         "dead_letter": str(letter.place),
     }
+    if letter.stands_for_more:
+        record["through"] = True
     return Mended(letter.user_id.encode(), msgspec.json.encode(record))
 
 

@@ -29,6 +29,8 @@ def _row(letter: Letter) -> tuple[str, ...]:
     notes = [] if letter.detail is None else [_printable(letter.detail)]
     if letter.truncated:
         notes.append("(cut)")
+    if letter.stands_for_more:
+        notes.append("(stands for all before it as well: dismiss them together)")
     if letter.at is None:
         notes.append("(the dead letter is no longer kept)")
     return (

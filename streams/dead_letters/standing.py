@@ -8,8 +8,9 @@ may be learnt twice or overlap: all of it only ever adds.  Pure.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from streams.core.decode import (
     USER_DECODERS,
@@ -20,6 +21,9 @@ from streams.core.decode import (
     resolved_by,
     valid_user_id,
 )
+from streams.core.item import DEAD_LETTERS_MAX
+from streams.core.refs import partition_of
+from streams.core.user import NOBODY, User, is_resolved, merge, stand_for_more
 from streams.dead_letters.letter import CONTENT, INPUTS, RESTRICTING_USERS, Letter, Place
 from streams.errors import BadRecord
 from streams.state import rows
@@ -27,13 +31,6 @@ from streams.state import rows
 Owner = tuple[int, str]  # partition and user_id: a user's state is where their records are
 
 _REF: Final = re.compile(rb"/[0-9]+/[0-9]")  # of "topic/partition/offset" in a user's row
-
-
-class Refs(NamedTuple):
-    """What a user's row says of dead letters, as "topic/partition/offset"."""
-
-    dead_letters: tuple[str, ...]
-    resolved: frozenset[str]
 
 
 class Standing:
@@ -53,13 +50,16 @@ class Standing:
                 self._nobodys.add(str(letter.place))
             else:
                 self._asked.add((letter.place.partition, letter.user_id))
-        self._users: dict[Owner, Refs] = {}
+        self._users: dict[Owner, User] = {}  # of their facts, those about dead letters
         self._items: dict[tuple[int, str, int], str] = {}  # partition, user, offset -> content_id
         self._item_owners: set[Owner] = set()
         self._deleted: set[Owner] = set()
-        self._resolved: dict[Owner, set[str]] = {}  # by records behind the group's offsets
+        # By records behind the group's offsets:
+        self._resolved: dict[Owner, set[str]] = {}
+        self._dismissed: dict[Owner, User] = {}
         self._readable: dict[tuple[int, str, str], int] = {}  # item -> its last good offset
         self._mended: set[str] = set()  # of self._nobodys
+        self._firsts: dict[tuple[Owner, str], int] | None = None  # see _first_of
 
     def learn_row(self, partition: int, key: bytes, value: bytes | None) -> None:
         """Learn a row of the users changelog.  Raises `NewerRow`."""
@@ -67,6 +67,7 @@ class Standing:
         if kind == rows.USER:
             self._learn_user(partition, key, value)
         elif kind == rows.DEAD_LETTER:
+            self._firsts = None
             user_id, offset = rows.dead_letter_of(key)
             if value is None:
                 self._items.pop((partition, user_id, offset), None)
@@ -87,7 +88,9 @@ class Standing:
         user = rows.decode_user(value).user
         if user.deleted:
             self._deleted.add(owner)
-        self._users[owner] = Refs(user.dead_letters, frozenset(user.resolved))
+        self._users[owner] = User(
+            dead_letters=user.dead_letters, resolved=user.resolved, dismissed=user.dismissed
+        )
         if self._nobodys:
             self._mended |= self._nobodys.intersection(user.resolved)
 
@@ -122,6 +125,9 @@ class Standing:
             resolved.update(event.facts.resolved)
             if event.facts.deleted:
                 self._deleted.add(owner)
+            if event.facts.dismissed:
+                known = self._dismissed.get(owner, NOBODY)
+                self._dismissed[owner] = merge(known, User(dismissed=event.facts.dismissed))
         if resolved:
             self._resolved.setdefault(owner, set()).update(resolved)
             self._mended |= self._nobodys & resolved
@@ -130,7 +136,9 @@ class Standing:
         return owner in self._asked or owner in self._users or owner in self._item_owners
 
     def judge(self, letter: Letter) -> None:
-        """Set whether *letter* is open, and of which item it is if only the state knows."""
+        """
+        Set whether *letter* is open, and stands for more; its item too, if only the state knows.
+        """
         place, user_id = letter.place, letter.user_id
         if user_id is None:
             letter.open = str(place) not in self._mended
@@ -139,18 +147,42 @@ class Standing:
         in_state = self._items.get((*owner, place.offset)) if letter.input == CONTENT else None
         if in_state is not None:
             letter.content_id = in_state  # also where the letter was cut
-        gone = letter.restricts == "item" and in_state is None
+        first = self._first_of(owner, letter)
+        gone = letter.restricts == "item" and in_state is None and place.offset >= first
         letter.open = not (gone or self._is_over(owner, str(place), letter))
+        user = self._users.get(owner, NOBODY)
+        letter.stands_for_more = letter.open and (
+            place.offset == first or str(place) in stand_for_more(user)
+        )
 
     def _is_over(self, owner: Owner, ref: str, letter: Letter) -> bool:
-        refs = self._users.get(owner)
-        if owner in self._deleted or (refs is not None and ref in refs.resolved):
+        user, offset = self._users.get(owner, NOBODY), letter.place.offset
+        dismissed = self._dismissed.get(owner, NOBODY)
+        if owner in self._deleted or is_resolved(dismissed, ref):
             return True
-        if ref in self._resolved.get(owner, ()):
+        if offset <= user.dismissed.get(partition_of(ref), -1):
             return True
-        if letter.content_id is None:
+        readable = self._readable.get((*owner, letter.content_id or ""), -1)
+        if readable > offset:
+            return True
+        if offset == self._first_of(owner, letter) or ref in stand_for_more(user):
             return False
-        return self._readable.get((*owner, letter.content_id), -1) > letter.place.offset
+        return is_resolved(user, ref) or ref in self._resolved.get(owner, ())
+
+    def _first_of(self, owner: Owner, letter: Letter) -> int:
+        """Return the dead letter of its item that stands for all before it, -1 for none."""
+        if letter.input != CONTENT or letter.content_id is None:
+            return -1
+        if self._firsts is None:
+            offsets: dict[tuple[Owner, str], list[int]] = defaultdict(list)
+            for (partition, user_id, offset), content_id in self._items.items():
+                offsets[(partition, user_id), content_id].append(offset)
+            self._firsts = {
+                item: min(found)
+                for item, found in offsets.items()
+                if len(found) >= DEAD_LETTERS_MAX
+            }
+        return self._firsts.get((owner, letter.content_id), -1)
 
     def no_longer_kept(self, kept: set[Place]) -> Iterator[Letter]:
         """Yield a letter for all that stands though its dead letter is not among those *kept*."""

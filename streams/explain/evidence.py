@@ -20,9 +20,9 @@ from streams.core.decode import (
 )
 from streams.core.fanout import Job
 from streams.core.fold import UserRow
-from streams.core.item import Item
+from streams.core.item import DEAD_LETTERS_MAX, Item
 from streams.core.outputs import Eligibility
-from streams.core.user import NOBODY, User, merge
+from streams.core.user import NOBODY, User, is_resolved, merge
 from streams.errors import BadRecord
 from streams.proof.records import Record
 from streams.state import rows
@@ -228,9 +228,13 @@ class Evidence:
         if news is None:  # a bad one
             if item is None:
                 return True
-            resolved = said.place in self.row.user.resolved
+            kept = item.dead_letters
+            forgotten = len(kept) >= DEAD_LETTERS_MAX and said.offset < kept[0]
             return not (
-                resolved or said.offset in item.dead_letters or item.readable_offset > said.offset
+                is_resolved(self.row.user, said.place)
+                or said.offset in kept
+                or forgotten
+                or item.readable_offset > said.offset
             )
         if item is None:
             return not news.private_message

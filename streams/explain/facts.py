@@ -14,7 +14,16 @@ from msgspec.structs import replace
 from streams.core.policy import Policy
 from streams.core.reasons import ALL_PRODUCTS, PRODUCTS
 from streams.core.times import rfc3339
-from streams.core.user import ASSURANCES, WITHDRAWN, Level, Levels, Statement, User
+from streams.core.user import (
+    ASSURANCES,
+    WITHDRAWN,
+    Level,
+    Levels,
+    Statement,
+    User,
+    is_resolved,
+    stand_for_more,
+)
 from streams.core.verdict import counting_notice_ms, judge_age, under_age_until_ms
 from streams.explain.evidence import Evidence, Stated
 from streams.explain.explanation import IN_FORCE, SUPERSEDED, Fact, Source
@@ -225,8 +234,12 @@ class Facts:
             )
 
     def _unreadable(self) -> Iterator[Fact]:
+        more = stand_for_more(self._user)
         for ref in self._user.dead_letters:
-            if ref in self._user.resolved:
+            if ref in more:
+                why = "stands for all before it as well, until all up to it are dismissed"
+                yield self._bad(ref, IN_FORCE, why)
+            elif is_resolved(self._user, ref):
                 yield self._bad(ref, SUPERSEDED, "mended or dismissed")
             else:
                 yield self._bad(ref, IN_FORCE, "stands until it is mended or dismissed")
@@ -248,7 +261,7 @@ class Facts:
             if said is not None and said.offset >= evidence.read_to(said.topic):
                 continue
             content_id = standing.get(ref) or (None if said is None else said.content_id)
-            if ref in self._user.resolved:
+            if is_resolved(self._user, ref):
                 fact = self._bad(ref, SUPERSEDED, "mended or dismissed")
             elif ref in standing:
                 why = f"restricts item {content_id}, until resolved or read again"
@@ -273,7 +286,7 @@ class Facts:
             PRODUCTS if stands else (),
             None,
             self._sources("received", lambda said: said.place == ref),
-            {"place": ref, "error": error or None, "resolved": ref in self._user.resolved},
+            {"place": ref, "error": error or None, "resolved": is_resolved(self._user, ref)},
         )
 
     def _resolutions(self) -> Iterator[Fact]:

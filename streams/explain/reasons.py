@@ -8,6 +8,8 @@ from streams.core.fold import UserRow
 from streams.core.item import NO_REVISION, Item
 from streams.core.reasons import KINDS, PRODUCTS, VISIBILITIES, reason_names
 from streams.core.times import rfc3339
+from streams.core.user import NOBODY, is_resolved
+from streams.core.verdict import is_unreadable
 from streams.explain.evidence import Evidence, Published
 from streams.explain.explanation import (
     IN_FORCE,
@@ -79,9 +81,14 @@ def item_reasons_of(
 
 def unreadable_places(item: Item, evidence: Evidence) -> list[str]:
     """Return the places of an item's dead letters that stand."""
-    resolved = () if evidence.row is None else evidence.row.user.resolved
-    places = [f"{evidence.dead_letter_prefix}{offset}" for offset in item.dead_letters]
-    return [place for place in places if place not in resolved]
+    user, prefix = (
+        NOBODY if evidence.row is None else evidence.row.user,
+        evidence.dead_letter_prefix,
+    )
+    if not is_unreadable(item, user, prefix):
+        return []
+    places = [f"{prefix}{offset}" for offset in item.dead_letters]
+    return [place for place in places if not is_resolved(user, place)] or places[:1]
 
 
 def _reason(name: str, product: str, facts: list[Fact], row: UserRow) -> ReasonShown:

@@ -68,6 +68,10 @@ class Shown(Struct, frozen=True):
         if said.item is not None:
             parts.append(f"item {said.content_id}, revision {said.item.revision}")
         parts += [f"dead letter {ref} resolved" for ref in facts.resolved]
+        parts += [
+            f"all dead letters up to {partition}/{offset} dismissed"
+            for partition, offset in facts.dismissed.items()
+        ]
         return "; ".join(parts)
 
 

@@ -82,12 +82,11 @@ def keep_item(layer: Layer, change: ItemChange, item: Item) -> None:
     known = change.before.dead_letters if change.before is not None else ()
     if known == item.dead_letters:
         return
-    for offset in known:
-        if offset not in item.dead_letters:
-            layer.dead_letters[user_id, offset] = None
-    for offset in item.dead_letters:
-        if offset not in known:
-            layer.dead_letters[user_id, offset] = content_id
+    before, after = set(known), set(item.dead_letters)
+    for offset in before - after:
+        layer.dead_letters[user_id, offset] = None
+    for offset in after - before:
+        layer.dead_letters[user_id, offset] = content_id
 
 
 def forget(layer: Layer, answers: Answers) -> None:

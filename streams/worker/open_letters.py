@@ -6,6 +6,7 @@ by what each cycle changes: a scrape reads a number.  Users who ever had a dead 
 index, which is of the local store alone since it follows from their rows, as timers do.
 Dead letters that restrict nobody (of `notices`, without a valid key, of no readable content_id)
 are not counted: nothing stands, and for those without a key nothing could ever end it.
+Of one user's, or one item's, no more are counted than its row keeps: see core/user.py.
 Source: contract.md, "Bad records" and "Metrics".
 """
 
@@ -16,7 +17,8 @@ from itertools import groupby
 from typing import Final
 
 from streams.core.fold import Fold, UserChange
-from streams.core.user import NOBODY, User, unresolved
+from streams.core.refs import offset_of
+from streams.core.user import NOBODY, User, is_resolved, unresolved
 from streams.state import rows
 from streams.state.layer import Layer
 from streams.state.store import Row, Store
@@ -96,15 +98,16 @@ class OpenLetters:
         """Return the dead letters of items that the news of their user may have ended."""
         if after.deleted:
             return () if before.deleted else view.dead_letters_of(user_id)
-        if after.resolved is before.resolved:
-            return ()
-        mended = set(after.resolved).difference(before.resolved)
-        return [
-            int(ref.removeprefix(self._prefix)) for ref in mended if ref.startswith(self._prefix)
-        ]
+        touched: set[int] = set()
+        if after.dismissed != before.dismissed:
+            touched |= view.dead_letters_of(user_id)
+        if after.resolved is not before.resolved:
+            mended = set(after.resolved).difference(before.resolved)
+            touched.update(offset_of(ref) for ref in mended if ref.startswith(self._prefix))
+        return touched
 
     def _stands(self, user: User, offset: int) -> bool:
-        return not user.deleted and f"{self._prefix}{offset}" not in user.resolved
+        return not (user.deleted or is_resolved(user, f"{self._prefix}{offset}"))
 
     def _count(self, store: Store) -> Iterator[str]:
         """Yield the topic of every dead letter that stands."""
@@ -173,7 +176,7 @@ def _has_news(change: UserChange) -> bool:
     after = change.after.user
     if change.before is not None and change.before.user is after:
         return False
-    return after.deleted or bool(after.dead_letters) or bool(after.resolved)
+    return after.deleted or bool(after.dead_letters or after.resolved or after.dismissed)
 
 
 def _has_refs(user: User) -> bool:
