@@ -72,6 +72,8 @@ def _still_unreadable(
 ) -> tuple[int, ...]:
     if not known and not news:
         return ()
+    if not news and known[0] > readable_offset:
+        return known
     left = sorted(offset for offset in {*known, *news} if offset > readable_offset)
     return tuple(left[-DEAD_LETTERS_MAX:])
 

@@ -9,7 +9,7 @@ left out restricts.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final, TypeVar
 
 Refs = tuple[str, ...]  # sorted as texts, each once: those of one partition stand together
@@ -66,9 +66,10 @@ def by_partition(refs: Refs) -> Iterator[tuple[str, Refs]]:
         begin = end
 
 
-def lowest(refs: Iterable[str]) -> str:
+def lowest(refs: Refs) -> str:
     """Return the one of *refs*, all of one partition, with the lowest offset."""
-    return min(refs, key=_by_offset)
+    lengths = [*map(len, refs)]
+    return refs[lengths.index(min(lengths))]  # numbers of one length are ordered as texts
 
 
 def of_lowest_names(refs: Refs) -> Refs:
@@ -93,11 +94,12 @@ def lowest_names(known: dict[str, Value]) -> dict[str, Value]:
 def _cut(refs: Refs, partition: str, kept_max: int) -> Refs:
     begin = bisect_left(refs, f"{partition}/")
     end = _end(refs, partition, begin)
-    surplus = end - begin - kept_max
-    if surplus <= 0:
-        return refs
-    dropped = set(sorted(refs[begin:end], key=_by_offset)[:surplus])
-    kept = (ref for ref in refs[begin:end] if ref not in dropped)
+    kept = refs[begin:end]
+    if len(kept) == kept_max + 1:  # one after the other, in a flood: a sort of each would be slow
+        at = bisect_left(kept, lowest(kept))
+        kept = (*kept[:at], *kept[at + 1 :])
+    elif len(kept) > kept_max:
+        kept = tuple(sorted(sorted(kept, key=_by_offset)[-kept_max:]))
     return (*refs[:begin], *kept, *refs[end:])
 
 
@@ -106,4 +108,4 @@ def _end(refs: Refs, partition: str, begin: int) -> int:
 
 
 def _by_offset(ref: str) -> tuple[int, str]:
-    return len(ref), ref  # numbers of one length are ordered as texts
+    return len(ref), ref

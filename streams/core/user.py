@@ -111,7 +111,11 @@ def unresolved(user: User) -> Refs:
 
 def is_unreadable(user: User) -> bool:
     """Whether a dead letter of the user's own stands."""
-    return bool(user.dead_letters) and any(_standing(user))
+    if not user.dead_letters:
+        return False
+    return any(not is_resolved(user, ref) for ref in user.dead_letters) or bool(
+        stand_for_more(user)
+    )
 
 
 def is_resolved(user: User, ref: str) -> bool:
