@@ -8,7 +8,8 @@ What a flood of bad records does to a worker and to everybody else.
 Sends them as fast as the worker's Kafka takes them; meanwhile users who have none object, one
 after the other, in the flooded partition among others.  Prints bad records a second from the first
 that was sent to the last that is committed, the worker's memory before and at its highest, and how
-long the objections took until a reader of committed data had their decisions.
+long the objections took until a reader of committed data had their decisions.  One that lies in the
+flooded topic waits for what lies before it there: give a `--rate` below what the worker does.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self
 
@@ -24,13 +26,18 @@ from confluent_kafka import Consumer, TopicPartition
 
 from streams.bench.latency import spread
 from streams.kafka.local import LocalKafka
-from tests.making import Record, content, objection
+from tests.making import Record, age, content, objection
 from tests.worker_process import Inputs, Watch, Worker, apply_topics
 from tests.worker_settings import settings_of
 
 PARTITIONS: Final = 4
 PAUSE_S: Final = 0.2
 PREFIX: Final = "flood."
+BAD: Final[dict[str, Callable[[str], Record]]] = {
+    "objections": lambda user: objection(user_id=user, action="shout"),
+    "account-ages": lambda user: age(user_id=user, observed_at="yesterday"),
+    "content": lambda user: content(user_id=user, content_id=f"{user}.c", product="none"),
+}
 
 
 def main() -> None:
@@ -38,7 +45,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[1])
     parser.add_argument("--records", type=int, default=200_000)
     parser.add_argument("--users", type=int, help="default: as many as records")
-    parser.add_argument("--topic", choices=("objections", "content"), default="objections")
+    parser.add_argument("--topic", choices=tuple(BAD), default="objections")
+    parser.add_argument("--rate", type=float, help="records a second; default: all at once")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="objections-bench-") as name:
         folder = Path(name)
@@ -65,7 +73,9 @@ def _flood(
     users, begun_s = options.users or options.records, time.monotonic()
     neighbours.latencies_ms.clear()
     for number in range(options.records):
-        inputs.queue(options.topic, _bad(options.topic, f"flood-{number % users}"))
+        if options.rate and (early_s := begun_s + number / options.rate - time.monotonic()) > 0:
+            time.sleep(early_s)
+        inputs.queue(options.topic, BAD[options.topic](f"flood-{number % users}"))
     inputs.flush()
     sent_s = time.monotonic() - begun_s
     while (done := _dead_letters(worker)) < options.records:
@@ -86,12 +96,6 @@ def _flood(
         f"p99 {found.p99_ms or 0:.0f} ms, worst {found.worst_ms or 0:.0f} ms; "
         f"load {os.getloadavg()[0]:.1f}"
     )
-
-
-def _bad(topic: str, user: str) -> Record:
-    if topic == "content":
-        return content(user_id=user, content_id=f"{user}.c", product="none")
-    return objection(user_id=user, action="shout")
 
 
 def _dead_letters(worker: Worker) -> float:
