@@ -22,7 +22,7 @@ from streams.dead_letters.originals import original, originals
 from streams.dead_letters.send import Sender
 from streams.dead_letters.shown import against, shown_text, table
 from streams.dead_letters.survey import survey
-from streams.dead_letters.together import check_whole, without_covered
+from streams.dead_letters.together import Dismissed, together
 from streams.errors import BadRecord, CheckFailed, UsageProblem
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -242,7 +242,8 @@ def dismiss(yes: bool, bootstrap: str | None, **chosen: Any) -> None:
     with Log(settings) as log:
         found = survey(log, choice) if choice.place is None else [_one(log, choice, choice.place)]
         still_open = [letter for letter in found if letter.open]
-        check_whole(log, still_open)
+        letters = [letter for letter in still_open if letter.user_id is not None]
+        to_send = together(log, letters)
     _say_skipped(len(found) - len(still_open))
     nobodys = [letter for letter in still_open if letter.user_id is None]
     for letter in nobodys:
@@ -250,7 +251,6 @@ def dismiss(yes: bool, bootstrap: str | None, **chosen: Any) -> None:
             f"{letter.place}: nothing to dismiss: its key is no valid user id, so it restricts "
             "nobody. It may be replayed with a user_id, or left to its retention."
         )
-    letters = [letter for letter in still_open if letter.user_id is not None]
     if not letters:
         click.echo("Nothing to dismiss.")
         return
@@ -262,10 +262,11 @@ def dismiss(yes: bool, bootstrap: str | None, **chosen: Any) -> None:
     )
     topic = settings.topic(OBJECTIONS)
     with Sender(settings) as sender:
-        for letter in without_covered(letters):
+        for each in to_send:
             # To the partition it lies in, where its user's state is, whatever its key says.
-            said = partial(_say_dismissed, letter)
-            sender.send(topic, dismissal(letter), said, [], letter.place.partition)
+            said, letter = partial(_say_dismissed, each), each.letter
+            record = dismissal(letter, through=each.covered > 0 or letter.stands_for_more)
+            sender.send(topic, record, said, [], letter.place.partition)
     click.echo(f"{len(letters)} dismissed and acknowledged.")
 
 
@@ -350,8 +351,9 @@ def _say_sent(letter: Letter, record: Mended, place: Place) -> None:
         )
 
 
-def _say_dismissed(letter: Letter, place: Place) -> None:
-    click.echo(f"{letter.place}: dismissed by {place}.")
+def _say_dismissed(done: Dismissed, place: Place) -> None:
+    others = f" and {done.covered} before it" if done.covered else ""
+    click.echo(f"{done.letter.place}{others}: dismissed by {place}.")
 
 
 def _say_skipped(number: int) -> None:

@@ -88,7 +88,7 @@ class Letter(Struct, gc=False, kw_only=True):
             "truncated": self.truncated,
             "kept": self.at is not None,
             "open": self.open,
-            "stands_for_more": self.stands_for_more,
+            **({"stands_for_more": True} if self.stands_for_more else {}),
         }
 
 

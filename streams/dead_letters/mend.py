@@ -46,11 +46,11 @@ def mend(letter: Letter, value: bytes | None, now_ms: int) -> Mended:
     return Mended(key or b"", value)
 
 
-def dismissal(letter: Letter) -> Mended:
+def dismissal(letter: Letter, *, through: bool = False) -> Mended:
     """
     Return the record for `objections` that says that *letter*, of a user, counts for nothing.
 
-    One that stands for more is dismissed with all before it.
+    through: so do all of the user before it, in its topic and partition.
     """
     assert letter.user_id is not None, f"{letter.place} restricts nobody"
     record: dict[str, str | bool] = {
@@ -58,7 +58,7 @@ def dismissal(letter: Letter) -> Mended:
         "action": "dismissed",
         "dead_letter": str(letter.place),
     }
-    if letter.stands_for_more:
+    if through:
         record["through"] = True
     return Mended(letter.user_id.encode(), msgspec.json.encode(record))
 
