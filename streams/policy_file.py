@@ -46,6 +46,8 @@ def parse_policy(text: str, name: str) -> Policy:
     """Return the policy that *text*, the content of file *name*, holds; raises as `read_policy`."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except RecursionError as error:
+        raise UsageProblem(f"{name}: this is no policy: it is nested too deep") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f":{mark.line + 1}"

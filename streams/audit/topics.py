@@ -11,6 +11,7 @@ import numpy as np
 from confluent_kafka import Message
 
 from streams.audit.tables import RECORD, Offsets, Records, Rows, fields_of, hashes_of
+from streams.core.refusals import REFUSALS
 from streams.errors import CheckFailed
 from streams.settings import Settings
 from streams.sinks.sink import TRAINING_CONTENT, TRAINING_USERS, Change, Place
@@ -148,7 +149,7 @@ class Topics:
             if topic == TRAINING_USERS:
                 return (_user(value).epoch, 0), 0, _NOBODY
             item = _item(value)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except REFUSALS as error:
             text = (
                 f"{message.topic()}/{message.partition()}/{message.offset()} is no record of the "
                 f"service ({error}). Remedy: find out who else writes to this topic."

@@ -33,6 +33,7 @@ from streams.core.records import (
     NoticeRecord,
     ObjectionRecord,
 )
+from streams.core.refusals import REFUSALS
 from streams.core.times import NEVER_MS, from_ms, to_day, to_ms
 from streams.core.user import (
     ADULT,
@@ -58,7 +59,6 @@ EARLIEST_BIRTH: Final = date(1900, 1, 1)
 Headers = Sequence[tuple[str, bytes | str | None]] | None
 
 _BANDS: Final = {"adult": ADULT, "under_18": UNDER_18}
-_REFUSALS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 # Well-formed BCP 47: a language or a private or grandfathered tag, then subtags.
 _BCP_47: Final = re.compile(r"(?:[A-Za-z]{2,8}|[xXiI](?=-))(?:-[A-Za-z0-9]{1,8})*\Z")
 
@@ -282,7 +282,7 @@ def _decode(
         if not value.isascii():
             value.decode()  # the decoder skips unknown fields without looking at their bytes
         record = decoder.decode(value)
-    except _REFUSALS:
+    except REFUSALS:
         raise diagnose(value, record_type) from None
     if key is None or key != record.user_id.encode():
         raise _key_refusal(key)

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from streams.core import records
+from streams.core.refusals import REFUSALS
 from streams.errors import BadRecord
 
 _WITHOUT_OFFSET = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?$")
@@ -26,7 +27,7 @@ def parse_object(value: bytes | None) -> dict[str, Any]:
     try:
         value.decode()
         found = msgspec.json.decode(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except REFUSALS:
         raise BadRecord("value_not_json", "value: expected a JSON object in UTF-8") from None
     if not isinstance(found, dict):
         raise BadRecord("value_not_object", "value: expected a JSON object")

@@ -22,6 +22,7 @@ from streams.core.fanout import Job
 from streams.core.fold import UserRow
 from streams.core.item import DEAD_LETTERS_MAX, Item
 from streams.core.outputs import Eligibility
+from streams.core.refusals import REFUSALS
 from streams.core.user import NOBODY, User, is_resolved, merge
 from streams.errors import BadRecord
 from streams.proof.records import Record
@@ -247,7 +248,7 @@ class Evidence:
     def _take_decision(self, record: Record) -> None:
         try:
             value = _eligibility.decode(record.value or b"")
-        except msgspec.MsgspecError:
+        except REFUSALS:
             self.garbled.append(record.place)
             return
         place, last = record.place, self.decisions[-1] if self.decisions else None
@@ -303,4 +304,4 @@ def _published(record: Record) -> Published:
 def _whole(record: Record, header: str) -> int:
     """Return the number in *header*; 0 where there is none: then no worker wrote the record."""
     text = record.header(header) or b""
-    return int(text) if text.isdigit() else 0
+    return int(text) if text.isdigit() and len(text) < 20 else 0

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from streams.core.refusals import REFUSALS
 from streams.errors import UsageProblem
 from streams.files.durable import write_durably
 from streams.importing.mapping import Rules
@@ -78,7 +79,7 @@ def read(path: Path) -> Place | None:
         return msgspec.json.decode(path.read_bytes(), type=Place)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, *REFUSALS) as error:
         message = f"{path} cannot be read as the place of an import: {error}. {REMEDY}"
         raise UsageProblem(message) from error
 

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from streams.core.diagnose import parse_object
+from streams.core.refusals import REFUSALS
 from streams.errors import BadRecord, UsageProblem
 from streams.files.kinds import STANDARD, kind_of
 from streams.files.lines import BOM, CsvRows, as_bytes, blocks
@@ -21,8 +22,6 @@ from streams.files.unpacking import DAMAGE, open_file, standard_input, unpacked
 
 LOOK_ROWS: Final = 1_000  # of JSONL, to know its columns
 MAGIC: Final = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
-
-_JSON_REFUSALS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class Input(NamedTuple):
@@ -206,7 +205,7 @@ class JsonRows:
                 if not block.isascii():
                     block.decode()  # the decoder skips other fields without a look at their bytes
                 rows = list(map(decode, lines))
-            except _JSON_REFUSALS:
+            except REFUSALS:
                 kept = [at for at, line in enumerate(lines) if line.strip()]
                 numbers = [numbers[at] for at in kept]
                 lines = [lines[at] for at in kept]
@@ -224,7 +223,7 @@ def _row(
     try:
         line.decode()
         return decode(line)
-    except _JSON_REFUSALS:
+    except REFUSALS:
         try:
             parse_object(line)
             bad[at] = BadRecord("value_not_json", "value: expected a JSON object in UTF-8")

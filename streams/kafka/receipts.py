@@ -14,6 +14,7 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicP
 
 from streams.core.levels import Ack, Levels
 from streams.core.receipts import ERASED, FOLLOWED, HIDDEN, Phase, PurgeAck, Receipt
+from streams.core.refusals import REFUSALS
 from streams.errors import CheckFailed, Unreachable
 from streams.kafka.partitioner import partition_of
 from streams.kafka.reader import Silent, read_to_ends, reader
@@ -169,7 +170,13 @@ class Finder:
         self._read_n += 1
         if key is None or value is None or not self._may_be_ours(key):
             return
-        receipt = msgspec.json.decode(value, type=Receipt)
+        try:
+            receipt = msgspec.json.decode(value, type=Receipt)
+        except REFUSALS as error:
+            raise CheckFailed(
+                f"{place[0]}/{place[1]}/{message.offset()} is no receipt: {error}; expected what "
+                "`objections worker` writes. Remedy: find out who else writes to this topic."
+            ) from error
         users = (None, receipt.user_id)
         if receipt.objection_id == self._objection_id and self._user_id in users:
             self._found[key] = Found(receipt, place[1])
@@ -181,7 +188,7 @@ class Finder:
         value = message.value()
         try:
             record = msgspec.json.decode(value or b"", type=PurgeAck)
-        except msgspec.MsgspecError:
+        except REFUSALS:
             return  # the worker says so
         topic = self._topics.get(record.topic)
         if topic is not None:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from streams.core.reasons import PRODUCTS
+from streams.core.refusals import REFUSALS
 from streams.core.times import to_ms
 from streams.proof.records import Record
 from streams.proof.truth import TrueItem, TrueUser, Truth
@@ -130,7 +131,7 @@ def _compare(name: str, record: Record, wanted: dict[str, Any]) -> Iterator[str]
     """Yield a line for each field of *record*'s value that is not as *wanted*."""
     try:
         value = msgspec.json.decode(record.value or b"null")
-    except msgspec.DecodeError:
+    except REFUSALS:
         value = None
     if not isinstance(value, dict):
         yield f"{name}: {record.place} holds no JSON object"

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from streams.core.refusals import REFUSALS
 from streams.proof.records import Record
 
 ITEMS: Final = "training-content"
@@ -137,7 +138,7 @@ def _wrong_value(
         return
     try:
         value = msgspec.json.decode(record.value)
-    except msgspec.DecodeError:
+    except REFUSALS:
         value = None
     if not isinstance(value, dict):
         yield "its value is no JSON object and not null: no record, and no tombstone either"
@@ -152,7 +153,7 @@ def _wrong_value(
 
 def _whole(text: bytes | None) -> int | None:
     """Return the whole number from 0 up that *text* writes, None where it writes none."""
-    return int(text) if text is not None and text.isdigit() else None
+    return int(text) if text is not None and text.isdigit() and len(text) < 20 else None
 
 
 def _is_time(text: bytes | None) -> bool:

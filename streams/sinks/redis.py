@@ -28,6 +28,7 @@ from redis import exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from streams.core.refusals import REFUSALS
 from streams.errors import Busy, Unreachable, UsageProblem
 from streams.sinks.contents import FIELDS, Key, Remembered, Shown
 from streams.sinks.sink import (
@@ -189,7 +190,7 @@ class RedisSink:
         """Return the fields of an item as its reader finds them; nothing of what is no JSON."""
         try:
             value = msgspec.json.decode(text, type=dict[str, Any])
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except REFUSALS:
             value = {}
         return tuple(value.get(name) for name in self.fields)
 

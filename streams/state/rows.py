@@ -10,7 +10,9 @@ without them meant; so their older versions need no code.
 """
 
 import struct
-from typing import Final
+from collections.abc import Callable
+from functools import wraps
+from typing import Final, ParamSpec, TypeVar
 
 import msgspec
 
@@ -18,6 +20,7 @@ from streams.core.fanout import Job
 from streams.core.fold import UserRow
 from streams.core.item import Item
 from streams.core.receipts import Action, ReceiptRow
+from streams.core.refusals import REFUSALS
 from streams.errors import Halt
 
 USER: Final = b"u"  # user_id -> UserRow
@@ -78,6 +81,35 @@ class NewerRow(Halt):
     """A row that a newer version of this program has written."""
 
 
+class UnreadableRow(Halt):
+    """A row that no version of this program has written."""
+
+
+Arguments = ParamSpec("Arguments")
+Read = TypeVar("Read")
+
+
+def _refusing(what: str) -> Callable[[Callable[Arguments, Read]], Callable[Arguments, Read]]:
+    """Return a decorator that lets a reader of *what* raise `UnreadableRow` for damaged bytes."""
+
+    def decorate(read: Callable[Arguments, Read]) -> Callable[Arguments, Read]:
+        @wraps(read)
+        def refusing(*arguments: Arguments.args, **named: Arguments.kwargs) -> Read:
+            try:
+                return read(*arguments, **named)
+            except (struct.error, IndexError, *REFUSALS) as error:
+                raise UnreadableRow(
+                    f"{what} in the state is damaged ({type(error).__name__}: {error}), expected "
+                    "what a worker has written. Remedy: remove the folder of its partition under "
+                    "OBJECTIONS_STATE_DIR, so that it is read anew from the changelog; if that "
+                    "holds it too, find out who else writes there"
+                ) from error
+
+        return refusing
+
+    return decorate
+
+
 def check(key: bytes, value: bytes) -> None:
     """Raise `NewerRow` if the row is one of a version that we do not read."""
     kind = key[:1]
@@ -95,6 +127,7 @@ def job_key(user_id: str) -> bytes:
     return JOB + user_id.encode()
 
 
+@_refusing("the key of a row")
 def user_of(key: bytes) -> str:
     """Return the user_id in the key of a row that has nothing else in it."""
     return key[1:].decode()
@@ -116,6 +149,7 @@ def dead_letter_key(user_id: str, offset: int) -> bytes:
     return dead_letters_prefix(user_id) + _OFFSET.pack(offset)
 
 
+@_refusing("the key of an unreadable item")
 def dead_letter_of(key: bytes) -> tuple[str, int]:
     """Return the user_id and offset in the key of a dead letter's row."""
     return key[3:-8].decode(), _OFFSET.unpack_from(key, len(key) - 8)[0]
@@ -151,6 +185,7 @@ def timer_key(due_ms: int, user_id: str) -> bytes:
     return TIMER + _OFFSET.pack(max(due_ms, 0)) + user_id.encode()
 
 
+@_refusing("the key of a timer")
 def timer_of(key: bytes) -> tuple[int, str]:
     """Return the instant and user_id of a timer's key."""
     return _OFFSET.unpack_from(key, 1)[0], key[9:].decode()
@@ -161,12 +196,14 @@ def encode_user(row: UserRow) -> bytes:
     return _USER_HEAD.pack(USER_VERSION, row.next_change_ms) + _encode(row)
 
 
+@_refusing(_NAMES[USER])
 def decode_user(data: bytes) -> UserRow:
-    """Return the user's row in *data*.  Raises `NewerRow`."""
+    """Return the user's row in *data*.  Raises `NewerRow`, `UnreadableRow`."""
     _check(data, VERSIONS[USER], _NAMES[USER])
     return _user_decoder.decode(memoryview(data)[_USER_HEAD.size :])
 
 
+@_refusing(_NAMES[USER])
 def next_change_ms(data: bytes) -> int:
     """Return when the decision in a user's row changes by time, without decoding the rest."""
     _check(data, VERSIONS[USER], _NAMES[USER])
@@ -178,8 +215,9 @@ def encode_job(job: Job) -> bytes:
     return bytes([JOB_VERSION]) + _encode(job)
 
 
+@_refusing(_NAMES[JOB])
 def decode_job(data: bytes) -> Job:
-    """Return the job in *data*.  Raises `NewerRow`."""
+    """Return the job in *data*.  Raises `NewerRow`, `UnreadableRow`."""
     _check(data, VERSIONS[JOB], _NAMES[JOB])
     return _job_decoder.decode(memoryview(data)[1:])
 
@@ -204,8 +242,9 @@ def encode_item(item: Item) -> bytes:
     return head + item.value
 
 
+@_refusing(_NAMES[ITEM])
 def decode_item(data: bytes) -> Item:
-    """Return the item in *data*.  Raises `NewerRow`."""
+    """Return the item in *data*.  Raises `NewerRow`, `UnreadableRow`."""
     _check(data, VERSIONS[ITEM], _NAMES[ITEM])
     (
         _version,
@@ -248,6 +287,7 @@ def receipt_key(user_id: str, objection_id: str, action: Action) -> bytes:
     return receipts_prefix(user_id) + objection_id.encode() + _ACTIONS[action]
 
 
+@_refusing("the key of a receipt")
 def receipt_of(key: bytes) -> tuple[str, str, Action]:
     """Return user_id, objection_id and action in the key of a receipt's row."""
     end = 3 + _LENGTH.unpack_from(key, 1)[0]
@@ -260,6 +300,7 @@ def receipt_number_key(number: int) -> bytes:
     return RECEIPT_NUMBER + _OFFSET.pack(number)
 
 
+@_refusing("the key of a receipt's number")
 def receipt_number_of(key: bytes) -> int:
     """Return the number in the key that finds a receipt by it."""
     return int(_OFFSET.unpack_from(key, 1)[0])
@@ -277,8 +318,9 @@ def encode_receipt(row: ReceiptRow) -> bytes:
     return bytes([RECEIPT_VERSION]) + _encode(row)
 
 
+@_refusing(_NAMES[RECEIPT])
 def decode_receipt(data: bytes) -> ReceiptRow:
-    """Return the receipt in *data*.  Raises `NewerRow`."""
+    """Return the receipt in *data*.  Raises `NewerRow`, `UnreadableRow`."""
     _check(data, VERSIONS[RECEIPT], _NAMES[RECEIPT])
     return _receipt_decoder.decode(memoryview(data)[1:])
 
@@ -288,8 +330,9 @@ def encode_number(number: int) -> bytes:
     return bytes([PLAIN_VERSION]) + _OFFSET.pack(number)
 
 
+@_refusing("a number")
 def decode_number(data: bytes) -> int:
-    """Return the number in *data*.  Raises `NewerRow`."""
+    """Return the number in *data*.  Raises `NewerRow`, `UnreadableRow`."""
     _check(data, PLAIN_VERSION, "a number or text")
     return int(_OFFSET.unpack_from(data, 1)[0])
 
@@ -299,8 +342,9 @@ def encode_text(text: str) -> bytes:
     return bytes([PLAIN_VERSION]) + text.encode()
 
 
+@_refusing("a text")
 def decode_text(data: bytes) -> str:
-    """Return the text in *data*.  Raises `NewerRow`."""
+    """Return the text in *data*.  Raises `NewerRow`, `UnreadableRow`."""
     _check(data, PLAIN_VERSION, "a number or text")
     return data[1:].decode()
 

@@ -17,6 +17,7 @@ from confluent_kafka import (
 )
 
 from streams.core.receipts import Phase, PurgeAck
+from streams.core.refusals import REFUSALS
 from streams.core.times import from_ms
 from streams.errors import Halt, Unreachable
 from streams.kafka.client_log import CLIENT_LOGGER
@@ -96,7 +97,7 @@ class AckReader:
                 try:
                     self._found[name] = msgspec.json.decode(value, type=PurgeAck)
                     self._at_ms[name] = message.timestamp()[1]
-                except msgspec.MsgspecError as wrong:
+                except REFUSALS as wrong:
                     logger.warning("%s/0/%d is no acknowledgement: %s", ACKS, offset, wrong)
         return offset + 1
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 from confluent_kafka import Message
 
+from streams.core.refusals import REFUSALS
 from streams.errors import Halt
 from streams.sinks.sink import TRAINING_CONTENT, Change, Place
 
@@ -36,7 +37,7 @@ def change_of(message: Message, place: Place) -> Change:
             None if value is None else _decode(value),
             int(headers["objections_received_at"]),
         )
-    except (AssertionError, KeyError, ValueError, AttributeError, msgspec.MsgspecError) as error:
+    except (AssertionError, KeyError, ValueError, TypeError, AttributeError, *REFUSALS) as error:
         message_ = (
             f"{message.topic()}/{place.partition}/{offset} is no record of the service: "
             f"{type(error).__name__} {error}; expected the key, value and headers that "

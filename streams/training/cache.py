@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from streams.core.refusals import REFUSALS
 from streams.errors import UsageProblem
 from streams.files.durable import sync_folder
 from streams.training.hashing import Hasher, Hashes
@@ -62,7 +63,7 @@ def load(folder: Path, end: Positions) -> tuple[Stored | None, str]:
         stored = _load(path)
     except FileNotFoundError:
         return None, ""
-    except (OSError, ValueError, TypeError, EOFError) as error:
+    except (OSError, ValueError, TypeError, EOFError, *REFUSALS) as error:
         return None, f"{path} cannot be used ({error})"
     why = stored.positions.contradiction(end) or stored.positions.too_old(end)
     return (stored, "") if why is None else (None, f"{path} cannot be used: {why}")

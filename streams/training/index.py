@@ -12,10 +12,11 @@ from enum import IntEnum
 from typing import Final
 
 import numpy as np
-from msgspec import DecodeError, Struct
+from msgspec import Struct
 from msgspec.json import Decoder
 from numpy.typing import NDArray
 
+from streams.core.refusals import REFUSALS
 from streams.training.hashing import Hasher, Hashes
 from streams.training.table import ABSENT, Table
 
@@ -118,6 +119,6 @@ def _account(value: bytes | None) -> bytes | None:
         return None
     try:
         found = _decode(value)
-    except DecodeError:
+    except REFUSALS:
         return None  # A record that cannot be read allows nothing.
     return f"{found.product}/{found.user_id}".encode()

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from streams.core.refusals import REFUSALS
 from streams.errors import UsageProblem
 from streams.files.lines import BOM, CsvRows, as_bytes, blocks, listed
 from streams.training.hashing import Hasher, Hashes
@@ -79,7 +80,7 @@ class JsonLines:
         try:
             # Each line by itself: one object may not begin in one line and end in another.
             ids: list[Any] = [row.id for row in map(self._decode, lines)]
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except REFUSALS:
             ids = [self._id(line) for line in lines]
         texts = list(map(id_text, ids))
         if all(texts):
@@ -94,14 +95,14 @@ class JsonLines:
     def _id(self, line: bytes) -> Any:
         try:
             return self._decode(line).id
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except REFUSALS:
             return None
 
     def _nothing(self, lines: list[bytes]) -> str:
         for line in lines:
             try:
                 row = msgspec.json.decode(line)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
+            except REFUSALS:
                 continue
             if isinstance(row, dict):
                 return (

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from streams.core.refusals import REFUSALS
 from streams.core.times import rfc3339
 from streams.errors import UsageProblem
 
@@ -159,7 +160,7 @@ def encode(data_set: DataSet) -> bytes:
 
 
 def decode(data: bytes) -> DataSet:
-    """Return what `encode` wrote; raises msgspec.MsgspecError (a ValueError) or KeyError."""
+    """Return what `encode` wrote; raises REFUSALS, TypeError or KeyError."""
     content = msgspec.json.decode(data)
     if not isinstance(content, Mapping):
         message = "expected a JSON object"
@@ -174,7 +175,7 @@ def read(path: Path) -> DataSet:
     """Return what the positions file *path* holds; raises UsageProblem."""
     try:
         return decode(path.read_bytes())
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, KeyError, TypeError, *REFUSALS) as error:
         why = f"{type(error).__name__}: {error}"
         message = (
             f"{path} cannot be read as the positions of a data set ({why}). Expected the file that "

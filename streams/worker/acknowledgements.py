@@ -18,6 +18,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from streams.core.levels import Ack
 from streams.core.receipts import FOLLOWED, HIDDEN, PurgeAck
+from streams.core.refusals import REFUSALS
 from streams.errors import Halt
 from streams.kafka.reader import fetch, reader
 from streams.settings import Settings
@@ -174,7 +175,7 @@ class Acknowledgements(threading.Thread):
             return None  # a store was taken off: what it has said stands
         try:
             record = msgspec.json.decode(value, type=PurgeAck)
-        except msgspec.MsgspecError as error:
+        except REFUSALS as error:
             self._warn("%s/0/%d is no acknowledgement: %s", message.topic(), offset, error)
             return None
         topic = self._topics.get(record.topic)

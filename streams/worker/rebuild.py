@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from streams.core import item as items
 from streams.core import seeds
 from streams.core.policy import Policy
+from streams.core.refusals import REFUSALS
 from streams.errors import Halt
 from streams.kafka.client_log import CLIENT_LOGGER
 from streams.kafka.reader import fetch
@@ -171,7 +171,8 @@ class Rebuild:
         subject = dict(message.headers() or ()).get("ce_subject")
         if key is None or not isinstance(subject, bytes):
             return
-        row_key = rows.items_prefix(subject.decode()) + key
+        with _Readable(message):
+            row_key = rows.items_prefix(subject.decode()) + key
         known = self._store.get(row_key)
         if value is None:  # an earlier record of it may have made a seed
             yield CONTENT_CHANGELOG, (row_key, known)
@@ -294,7 +295,7 @@ class _Readable:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, msgspec.MsgspecError | ValueError | KeyError):
+        if isinstance(error, (*REFUSALS, ValueError, KeyError)):
             message = self._message
             place = f"{message.topic()}/{message.partition()}/{message.offset()}"
             raise Halt(
