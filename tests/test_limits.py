@@ -5,10 +5,8 @@ The limits are far above what people do, so most tests look at a core with limit
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import reduce
 from typing import NamedTuple
-from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -26,6 +24,7 @@ from streams.core.times import NEVER_MS
 from streams.core.user import NO_LEVELS, NOBODY, WITHDRAWN, Level, Statement, User
 from streams.core.verdict import decide, is_unreadable, item_reasons
 from streams.state import rows
+from tests.limits import limits
 from tests.making import ALLOWED, DEFAULTS, NOW_MS, PREFIX, age, dismissal, user_of
 from tests.strategies import policies
 
@@ -50,24 +49,6 @@ FULL_LEVEL = Level(
     tuple(Statement(True, 10_000 + n, 2, True, 60_000, "DE") for n in range(REAL.statements)),
     NOW_MS,
 )
-
-
-@contextmanager
-def limits(number: int) -> Iterator[None]:
-    """Let as many of each be kept."""
-    with (
-        patch.multiple(
-            users,
-            DEAD_LETTERS_MAX=number,
-            RESOLVED_MAX=2 * number,
-            OBJECTIONS_MAX=number,
-            NOTICES_MAX=number,
-            STATEMENTS_MAX=number,
-        ),
-        patch.object(items, "DEAD_LETTERS_MAX", number),
-        patch.object(refs, "PARTITIONS_MAX", number + 1),
-    ):
-        yield
 
 
 @pytest.fixture(autouse=True, scope="module")

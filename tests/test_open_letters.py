@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.core.policy import Policy
-from streams.core.user import unresolved
+from streams.core.user import is_resolved, unresolved
 from streams.state import rows
 from streams.state.store import Memory, Store
 from streams.worker.folded import Folded
@@ -23,6 +23,7 @@ from streams.worker.names import ACCOUNT_AGES, CONTENT, INPUTS, NOTICES, OBJECTI
 from streams.worker.open_letters import OpenLetters, begin_index
 from streams.worker.partition import Partition
 from streams.worker.restore import _store_rows
+from tests.limits import limits
 from tests.making import NOW_MS, age, content, grown_up, notice, objection, to_bytes
 
 PREFIX = f"{CONTENT}/0/"
@@ -110,7 +111,7 @@ def looked_up(store: Store) -> dict[str, int]:
     for key, _ in store.scan(rows.DEAD_LETTER):
         user_id, offset = rows.dead_letter_of(key)
         user = users[user_id]
-        if not user.deleted and f"{PREFIX}{offset}" not in user.resolved:
+        if not (user.deleted or is_resolved(user, f"{PREFIX}{offset}")):
             refs.append(f"{PREFIX}{offset}")
     return dict(Counter(ref.split("/")[0] for ref in refs))
 
@@ -131,9 +132,13 @@ records = st.one_of(
     st.builds(lambda u, h: Sent(OBJECTIONS, objection(user_id=u), h), users, headers),
     st.builds(lambda u: Sent(OBJECTIONS, objection(user_id=u, action="shout")), users),
     st.builds(
-        lambda u, ref: Sent(OBJECTIONS, {"user_id": u, "action": "dismissed", "dead_letter": ref}),
+        lambda u, ref, through: Sent(
+            OBJECTIONS,
+            {"user_id": u, "action": "dismissed", "dead_letter": ref, "through": through},
+        ),
         users,
         refs,
+        st.sampled_from([None, False, True]),
     ),
     st.builds(lambda u, h: Sent(ACCOUNT_AGES, grown_up(user_id=u), h), users, headers),
     st.builds(lambda u: Sent(ACCOUNT_AGES, age(user_id=u, country="de")), users),
@@ -155,15 +160,16 @@ cycles = st.lists(st.tuples(st.lists(records, max_size=4), st.booleans()), max_s
 
 
 @settings(max_examples=60)  # each is a store on disk
-@given(cycles, st.booleans())
+@given(cycles, st.booleans(), st.sampled_from([1, 2, 1_000]))
 def test_the_count_is_what_all_of_the_state_comes_to(
-    story: list[tuple[list[Sent], bool]], holding: bool
+    story: list[tuple[list[Sent], bool]], holding: bool, kept: int
 ) -> None:
     """
-    After every cycle, committed or rolled back, while grants are held or not; and a partition that
-    takes the store over, or one restored from the changelog's rows, counts the same.
+    After every cycle, committed or rolled back, while grants are held or not, however much is kept
+    of a user; and a partition that takes the store over, or one restored from the changelog's
+    rows, counts the same.
     """
-    with TemporaryDirectory() as folder:
+    with limits(kept), TemporaryDirectory() as folder:
         desk = Desk(Path(folder) / "0")
         if not holding:
             desk.partition.release_at({})

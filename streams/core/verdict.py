@@ -280,4 +280,6 @@ def _objected_products(user: User) -> int:
     for flags in user.objections.values():
         if not flags & WITHDRAWN:
             covered |= flags
+            if covered == ALL_PRODUCTS:
+                break
     return covered & ALL_PRODUCTS

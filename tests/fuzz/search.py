@@ -16,7 +16,9 @@ import subprocess
 import sys
 import tempfile
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 
 def main() -> int:
@@ -58,7 +60,7 @@ def _search_apart(name: str, seconds: int, keep: Path) -> int:
 
 def _search(name: str, seconds: int, keep: Path) -> None:
     try:
-        import atheris
+        atheris: Any = import_module("atheris")
     except ImportError:
         sys.exit("atheris is not installed. Remedy: pip install atheris")
     with atheris.instrument_imports(include=["streams"]):
@@ -75,13 +77,8 @@ def _search(name: str, seconds: int, keep: Path) -> None:
         with suppress(*decoder.errors):
             decoder.feed(data)
 
-    arguments = [
-        sys.argv[0],
-        str(folder),
-        f"-max_total_time={seconds}",
-        f"-artifact_prefix={keep}/",
-    ]
-    atheris.Setup([*arguments, "-max_len=4096", "-timeout=10", "-rss_limit_mb=2048"], feed)
+    limits = ["-max_len=4096", "-timeout=10", "-rss_limit_mb=2048", f"-max_total_time={seconds}"]
+    atheris.Setup([sys.argv[0], str(folder), f"-artifact_prefix={keep}/", *limits], feed)
     atheris.Fuzz()
 
 
