@@ -87,8 +87,13 @@ def test_ten_thousand_objections_of_one_user(desk: Desk) -> None:
         (Sent(CONTENT, content(product="?")), OF_ITEM_MAX),
     ],
 )
-def test_a_flood_of_one_key_grows_nothing(desk: Desk, bad: Sent, kept: int) -> None:
-    """Of many more bad records than are kept the state holds no more, and its row is as small."""
+def test_a_flood_of_one_key_grows_nothing(
+    desk: Desk, bad: Sent, kept: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    Of many more bad records than are kept the state holds no more, its row is as small, and the
+    log has said so once, naming nobody.
+    """
     commit_all(desk, [bad] * (kept + 1))
     before = stored(desk)
     row = commit_all(desk, [bad] * (2 * kept))
@@ -96,6 +101,10 @@ def test_a_flood_of_one_key_grows_nothing(desk: Desk, bad: Sent, kept: int) -> N
     assert before == stored(desk)
     assert row < 64 * kept
     assert desk.open() == {bad.topic: kept}
+    (said,) = [each.getMessage() for each in caplog.records if "as are kept" in each.getMessage()]
+    assert said.startswith("partition 0: 1 more with as many dead letters")
+    assert "Remedy: mend" in said
+    assert "u1" not in said
 
 
 def test_one_content_id_under_two_users(desk: Desk) -> None:

@@ -146,6 +146,19 @@ def stand_for_more(user: User) -> Refs:
     return tuple(ref for ref in first if refs.offset_of(ref) > dismissed_through(user, ref))
 
 
+def limits_reached(user: User) -> tuple[str, ...]:
+    """Return of what there may be more than is kept of *user*, which restricts."""
+    reached = []
+    if stand_for_more(user):
+        reached.append("dead letters")
+    if len(user.objections) >= OBJECTIONS_MAX:
+        reached.append("objections")
+    tied = [len(level.statements) for level in user.levels if level is not None]
+    if tied and max(tied) >= STATEMENTS_MAX:
+        reached.append("statements on age")
+    return tuple(reached)
+
+
 def _standing(user: User) -> Iterator[str]:
     more = stand_for_more(user)
     return (ref for ref in user.dead_letters if ref in more or not is_resolved(user, ref))

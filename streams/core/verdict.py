@@ -277,9 +277,7 @@ def _objected_products(user: User) -> int:
     if len(user.objections) >= users.OBJECTIONS_MAX:
         return ALL_PRODUCTS  # there may be more, of which nothing is known
     covered = 0
-    for flags in user.objections.values():
+    for flags in set(user.objections.values()):  # of ten thousand few differ
         if not flags & WITHDRAWN:
             covered |= flags
-            if covered == ALL_PRODUCTS:
-                break
     return covered & ALL_PRODUCTS

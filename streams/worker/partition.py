@@ -26,6 +26,7 @@ from streams.state.view import View
 from streams.worker.folded import Delivered, Fanned, Folded, Handled, forget, keep_item
 from streams.worker.gate import Gate
 from streams.worker.intake import Entry, Intake
+from streams.worker.limits import tell_of_limits
 from streams.worker.names import ACCOUNT_AGES, CONTENT, INPUTS, OBJECTIONS
 from streams.worker.open_letters import OpenLetters
 from streams.worker.receipt_rows import Part
@@ -179,6 +180,7 @@ class Partition:
         answers.add_fold(fold, self._inline_items)
         layer = self._layer_of(fold, answers)
         index_rows = self.letters.fold(self.view, fold, layer)
+        tell_of_limits(self.number, fold, layer)
         self.view.push(layer)
         fanned = self._work_off(answers, fold, layer, slice_items, grants)
         receipts = self._fold_receipts(fold, answers)
