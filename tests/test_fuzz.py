@@ -25,6 +25,7 @@ NASTY = (
     b"-Infinity",
     b"1e999",
     b"-0",
+    b"5555555555555554",  # ms since 1970, in the year 178,014
     b"9" * 5_000,  # more digits than `int` takes
     b"\xef\xbb\xbf",
     b"null",

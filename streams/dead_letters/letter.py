@@ -17,6 +17,7 @@ from streams.core.decode import Headers, restriction
 INPUTS: Final = ("objections", "account-ages", "notices", "content")
 CONTENT: Final = "content"
 RESTRICTING_USERS: Final = ("objections", "account-ages")
+LATEST_MS: Final = 253_402_300_799_999  # the end of the year 9999, the last that a date has
 KEY_SHOWN_MAX: Final = 256  # characters; a valid key has no more
 
 
@@ -145,7 +146,7 @@ def read_letter(
         received_ms = int(found["dlq_timestamp"])
     except (KeyError, ValueError):
         return None
-    if name is None:
+    if name is None or not 0 <= received_ms <= LATEST_MS:
         return None
     whom = restriction(name, key, value)
     return Letter(

@@ -49,12 +49,15 @@ def main() -> int:
 def _search_apart(name: str, seconds: int, keep: Path) -> int:
     command = [sys.executable, "-m", "tests.fuzz.search", name]
     command += ["--seconds", str(seconds), "--keep", str(keep)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    lines = done.stderr.splitlines()
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    lines = done.stdout.splitlines()
     said = next((line for line in reversed(lines) if line.startswith(("Done", "stat::"))), "")
     sys.stdout.write(f"{name}: {'ok' if done.returncode == 0 else 'FAILED'} {said}\n")
     if done.returncode:
-        sys.stdout.write("\n".join(lines[-40:]) + "\n")
+        begin = next((at for at, line in enumerate(lines) if "Uncaught" in line), -40)
+        sys.stdout.write("\n".join(lines[begin:]) + "\n")
     return min(done.returncode, 1)
 
 
