@@ -97,6 +97,11 @@ class Shell:
         found = [content_id for content_id, item in of_user if offset in item.dead_letters]
         return found[0].decode() if found else None
 
+    def dead_letters_of(self, user_id: str) -> set[int]:
+        """Return the offsets of a user's unreadable `content` records."""
+        found = self.items.get(user_id, {}).values()
+        return {offset for item in found for offset in item.dead_letters}
+
     def items_of(self, user_id: str, after: bytes = b"") -> Iterator[tuple[bytes, Item]]:
         """Yield the items of a user behind *after*."""
         of_user = self.items.get(user_id, {})

@@ -125,6 +125,9 @@ class Known(Protocol):
     def item_of_dead_letter(self, user_id: str, offset: int) -> str | None:
         """Return the content_id of the unreadable `content` record at *offset*."""
 
+    def dead_letters_of(self, user_id: str) -> set[int]:
+        """Return the offsets of the unreadable `content` records of a user's items."""
+
 
 DUE_AT_ONCE_MS: Final = 0  # once a hold has ended
 DUE_BY_POLICY_MS: Final = 1  # once everybody is decided by a new policy
@@ -409,9 +412,7 @@ class Fold:
 
         Those *known* to be resolved are answered, or will be when the hold ends.
         """
-        partition = self._prefix[:-1]
-        through = facts.dismissed.get(partition, NO_OFFSET)
-        if through > known.dismissed.get(partition, NO_OFFSET):
+        if facts.dismissed and self._frees_items(user_id, facts, known):
             self._begin_epoch(change, origin)  # whichever items it is, and there may be many
             self.answer_anew[user_id] = origin
         for ref in facts.resolved:
@@ -431,6 +432,15 @@ class Fold:
                 self.answer_anew[user_id] = origin
             else:
                 self._answer(user_id, content_id, item, mended, origin)
+
+    def _frees_items(self, user_id: str, facts: User, known: User) -> bool:
+        """Whether *facts* dismiss a dead letter of an item that is not *known* to be resolved."""
+        letters = self._known.dead_letters_of(user_id)
+        letters.update(offset for owner, offset in self._unreadable if owner == user_id)
+        refs_ = (f"{self._prefix}{offset}" for offset in letters)
+        return any(
+            users.is_resolved(facts, ref) and not users.is_resolved(known, ref) for ref in refs_
+        )
 
     def _item_of_dead_letter(self, user_id: str, offset: int) -> str | None:
         here = self._unreadable.get((user_id, offset))
