@@ -113,6 +113,25 @@ def test_nasty_bytes(name: str) -> None:
             feed(decoder, good[: len(good) // 2] + bytes_ + good[len(good) // 2 :])
 
 
+@pytest.mark.parametrize(
+    "name,before,after",
+    [
+        ("lost user", b'"epoch":4', b'"epoch":44444444444444444444'),
+        ("lost item", b'"image"', b'"imAge"'),
+        ("lost item", b'"revision":3', b'"revision":33333333333333333333'),
+    ],
+)
+def test_what_was_found(name: str, before: bytes, after: bytes) -> None:
+    """Of records of outputs a state is only made that can be written, and read again."""
+    decoder = DECODERS[name]
+    good = [each for each in decoder.good if before in each]
+
+    assert good
+    for each in good:
+        with pytest.raises(decoder.errors, match="not a record of this service"):
+            decoder.feed(each.replace(before, after))
+
+
 @pytest.mark.parametrize("name", DECODERS)
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(data=st.data())

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
+from streams.core.decode import decode_value
 from streams.core.fold import CLOCK, DUE_AT_ONCE_MS, NO_OFFSET, Cause, Held, UserRow
 from streams.core.item import Item
 from streams.core.outputs import Eligibility, TrainingContent
@@ -86,10 +87,12 @@ def item_seed(value: bytes) -> Item:
     record = _training_content.decode(value)
     fields = msgspec.to_builtins(record, builtin_types=(datetime,))
     del fields["epoch"]
+    kept = LEAST + _encode({**fields, "visibility": "public"})
+    decode_value(kept)  # as it will be, whenever the item is answered
     return Item(
         record.revision,
         PUBLIC,
-        LEAST + _encode({**fields, "visibility": "public"}),
+        kept,
         PRODUCT_INDEX[record.product],
         KIND_INDEX[record.kind],
         to_ms(record.created_at),

@@ -9,6 +9,7 @@ done: a half-done one is begun again, which is harmless, as epochs are only ever
 """
 
 import logging
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -164,7 +165,8 @@ class Rebuild:
                 return
             later = 1 if damage & Damage.ITEMS else 0
             row = seeds.user_seed(value, known, self._policy, self._now_ms, self._number, later)
-        yield USERS_CHANGELOG, (row_key, rows.encode_user(row))
+            data = rows.encode_user(row)
+        yield USERS_CHANGELOG, (row_key, data)
 
     def _item(self, message: "Message") -> Iterator[tuple[str, Row]]:
         key, value = message.key(), message.value()
@@ -179,9 +181,10 @@ class Rebuild:
             return
         with _Readable(message):
             item = seeds.item_seed(value)
-        if known is not None:
-            item = items.merge(rows.decode_item(known), item)
-        yield CONTENT_CHANGELOG, (row_key, rows.encode_item(item))
+            if known is not None:
+                item = items.merge(rows.decode_item(known), item)
+            data = rows.encode_item(item)
+        yield CONTENT_CHANGELOG, (row_key, data)
 
     def _records(self, consumer: Consumer, output: str) -> "Iterator[Message]":
         """Yield the committed records of an output up to the end it had at take-over."""
@@ -295,7 +298,7 @@ class _Readable:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, (*REFUSALS, ValueError, KeyError)):
+        if isinstance(error, (*REFUSALS, ValueError, KeyError, OverflowError, struct.error)):
             message = self._message
             place = f"{message.topic()}/{message.partition()}/{message.offset()}"
             raise Halt(

@@ -279,14 +279,14 @@ def _policy(data: bytes) -> None:
 def _user_seed(data: bytes) -> None:
     with _Readable(_any_message("eligibility")(KEY, data)):
         seeds.published_epoch(data)
-        row = seeds.user_seed(data, None, Policy(), NOW_MS, 0, 1)
-    rows.decode_user(rows.encode_user(row))
+        row = rows.encode_user(seeds.user_seed(data, None, Policy(), NOW_MS, 0, 1))
+    rows.decode_user(row)
 
 
 def _item_seed(data: bytes) -> None:
     with _Readable(_any_message("training-content")(KEY, data)):
-        item = seeds.item_seed(data)
-    decode_value(rows.decode_item(rows.encode_item(item)).value)
+        row = rows.encode_item(seeds.item_seed(data))
+    decode_value(rows.decode_item(row).value)
 
 
 def _positions_file() -> bytes:
