@@ -26,6 +26,11 @@ USER_OF_VERSION_1 = (
     "010000000000000008979681a26f31cd010f93c0c0c0910591a5742f302f3191a5742f302f32c203"
     "939401020304060708010994a174000aa26f31"
 )
+# And one that did not know of dismissals of all up to a place.
+USER_OF_VERSION_2 = (
+    "020000000000000008999681a26f310f93c0c093059196c20000c200a2444506910792a6742f302f3130"
+    "a5742f302f3991a5742f302f39c203939401020304050608010994a1740102a26f319294a174000ac00bc3"
+)
 JOB_OF_VERSION_1 = "01959192049394010203040607909100a1740b"
 ITEM_OF_VERSION_1 = (
     "010000000000000001000000000000000c000000000000000d020301010000000200000000000000"
@@ -58,6 +63,7 @@ users = st.builds(
     st.lists(ids).map(tuple),
     st.lists(ids).map(tuple),
     st.booleans(),
+    st.dictionaries(ids, offsets),
 )
 decisions = st.builds(
     Decision,
@@ -180,6 +186,25 @@ def test_rows_as_versions_before_wrote_them_are_read() -> None:
     assert row == rows.decode_user(bytes.fromhex(USER_OF_VERSION_1))
     assert job == rows.decode_job(bytes.fromhex(JOB_OF_VERSION_1))
     assert item == rows.decode_item(bytes.fromhex(ITEM_OF_VERSION_1))
+
+
+def test_users_of_version_2_are_read() -> None:
+    """A user whose row is older has dismissed nothing but single dead letters."""
+    said = Statement(country="DE")
+    user = User(
+        {"o1": 15},
+        (None, None, Level(5, (said,), 6)),
+        (7,),
+        ("t/0/10", "t/0/9"),
+        ("t/0/9",),
+        dismissed={},
+    )
+    held = Held(Cause("t", 0, 10), 11)
+    row = UserRow(
+        user, 3, Decision((1, 2, 3, 4), 5, 6), 8, 1, 9, Cause("t", 1, 2, "o1"), held, seeded=True
+    )
+
+    assert row == rows.decode_user(bytes.fromhex(USER_OF_VERSION_2))
 
 
 @given(ids, ids, ids, ids)
