@@ -22,7 +22,7 @@ from streams.errors import Halt
 from streams.kafka.client_log import CLIENT_LOGGER
 from streams.settings import Settings
 from streams.worker.ends import Ends
-from streams.worker.names import INPUTS
+from streams.worker.names import CONTENT, INPUTS
 from streams.worker.partition_counts import check_assignment
 from streams.worker.reading import NotYet, Reading
 from streams.worker.rounds import Assigned, Listener, Look, Place, Round, Start
@@ -35,9 +35,8 @@ logger = logging.getLogger(__name__)
 POLL_S: Final = 0.1
 FETCH_WAIT_MS: Final = 15  # the broker collects records for so long,
 FETCH_BYTES: Final = 100_000  # unless there are so many
-# What has been fetched is a queue: an objection waits for all content ahead of it.  With 20,000
-# records of a partition, fetched 1 MiB at a time, half of them waited for more than 1.1 s under
-# full load on a busy machine; so it was 0.4 to 0.7 s, with OBJECTIONS_BATCH_RECORDS at 2,000.
+CONTENT_RECORDS: Final = 1_000  # of a round at most: an objection waits for the round in hand
+CONTENT_LOOK_S: Final = 0.002  # between looks for content, while objections are waited for
 QUEUED_RECORDS: Final = 1_000  # of a partition: below, more is fetched,
 PARTITION_FETCH: Final = "max.partition.fetch.bytes"
 PARTITION_FETCH_BYTES: Final = 128 * 1024  # so much at a time
@@ -66,14 +65,19 @@ class Fetch(threading.Thread):
         self._room = threading.Condition()
         self._unfinished = 0
         self._rounds_max = 1
+        self._content_records = min(settings.batch_records, CONTENT_RECORDS)
         self._stopping = threading.Event()
         self._lag: dict[Place, int] = {}
         self._unread_since_s: dict[Place, float] = {}
         self._lag_measured_s = 0.0
         self._stash: list[Message] = []
+        # Each has connections and a queue of its own: no objection is behind fetched content.
         self._consumer = Consumer(self._config(), logger=CLIENT_LOGGER)
+        self._content = Consumer(self._config(), logger=CLIENT_LOGGER)  # joins no group
         self._ends = Ends(settings, self._pass_looks, listener.on_failed)
-        self._reading = Reading(settings, self._consumer, listener, self._ends.ask, _judge)
+        self._reading = Reading(
+            settings, self._consumer, self._content, listener, self._ends.ask, _judge
+        )
 
     def stop(self) -> None:
         """Leave the group and end the thread; no callback is made any more."""
@@ -141,6 +145,7 @@ class Fetch(threading.Thread):
             self._stopping.set()
             self._ends.stop()
             self._consumer.close()
+            self._content.close()
 
     def _config(self) -> dict[str, Any]:
         settings, options = self._settings, dict(self._settings.kafka_options)
@@ -208,6 +213,7 @@ class Fetch(threading.Thread):
         read = {
             (self._settings.topic(topic), number): (topic, number)
             for topic, number in self._reading.places()
+            if topic != CONTENT
         }
         paused = [TopicPartition(*place) for place in read]
         self._consumer.pause(paused)
@@ -218,9 +224,8 @@ class Fetch(threading.Thread):
         self._consumer.resume([tp for tp in paused if read[tp.topic, tp.partition] in still])
 
     def _take(self, timeout_s: float) -> None:
-        messages = self._stash
-        self._stash = []
-        messages += self._more(0 if messages else timeout_s)
+        messages, self._stash = self._stash, []
+        messages += self._all(0 if messages else timeout_s)
         if not messages:
             return
         batches = self._reading.sort(messages, self._more)
@@ -233,8 +238,20 @@ class Fetch(threading.Thread):
         if self._reading.holding:
             self._catch_up()
 
+    def _all(self, timeout_s: float) -> "list[Message]":
+        """Return what there is of all inputs, having waited for it for *timeout_s*."""
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            left_s = max(deadline_s - time.monotonic(), 0)
+            if not self._reading.reads_content:
+                return self._more(left_s)
+            found = self._more(min(left_s, CONTENT_LOOK_S))
+            found += self._content.consume(self._content_records, 0)
+            if found or not left_s:
+                return found
+
     def _more(self, timeout_s: float) -> "list[Message]":
-        """Return what there is, having waited for it for *timeout_s*."""
+        """Return what there is of the user topics, having waited for it for *timeout_s*."""
         first = self._consumer.poll(timeout_s)
         if first is None:
             return []
@@ -279,10 +296,15 @@ class Fetch(threading.Thread):
         check_assignment(self._settings, assigned, self._partitions_n)
         self._new_generation()
         self._assignment += 1
-        # Any position will do, as long as the broker need not be asked: reading begins with a seek.
-        consumer.assign([TopicPartition(tp.topic, tp.partition, 0) for tp in assigned])
-        if assigned:
-            consumer.pause([TopicPartition(tp.topic, tp.partition) for tp in assigned])
+        content = self._settings.topic(CONTENT)
+        for reader, places in (
+            (consumer, [tp for tp in assigned if tp.topic != content]),
+            (self._content, [tp for tp in assigned if tp.topic == content]),
+        ):
+            # Any position will do, if the broker need not be asked: reading begins with a seek.
+            reader.assign([TopicPartition(tp.topic, tp.partition, 0) for tp in places])
+            if places:
+                reader.pause([TopicPartition(tp.topic, tp.partition) for tp in places])
         if not self._stopping.is_set():
             self._listener.on_assigned(
                 Assigned(
@@ -310,6 +332,7 @@ class Fetch(threading.Thread):
         self._lag = {}
         self._unread_since_s = {}
         consumer.unassign()
+        self._content.unassign()
 
 
 def _judge(error: KafkaError) -> None:
