@@ -14,6 +14,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
@@ -36,7 +37,7 @@ POLL_S: Final = 0.1
 FETCH_WAIT_MS: Final = 15  # the broker collects records for so long,
 FETCH_BYTES: Final = 100_000  # unless there are so many
 CONTENT_RECORDS: Final = 1_000  # of a round at most: an objection waits for the round in hand
-CONTENT_LOOK_S: Final = 0.002  # between looks for content, while objections are waited for
+LOOK_S: Final = 0.002  # between looks for content, or for room, while objections are waited for
 QUEUED_RECORDS: Final = 1_000  # of a partition: below, more is fetched,
 PARTITION_FETCH: Final = "max.partition.fetch.bytes"
 PARTITION_FETCH_BYTES: Final = 128 * 1024  # so much at a time
@@ -44,11 +45,23 @@ PARTITION_FETCH_BYTES: Final = 128 * 1024  # so much at a time
 # round taken early would only wait for the last one, and let those behind it wait for two.
 UNFINISHED_ROUNDS_MAX: Final = 2
 LARGE_ROUND_RECORDS: Final = 300
+# Then objections, ages and notices go on while content waits for room: they join what is folded
+# next, or waits to be committed.
+EXPRESS_ROUNDS_MAX: Final = 8
+EXPRESS_RECORDS: Final = 300  # of a round
 AGAIN_S: Final = 0.005  # between looks whether something can be done that has to wait
 LAG_EVERY_S: Final = 0.25
 METADATA_EVERY: Final = "topic.metadata.refresh.interval.ms"
 METADATA_MS: Final = 10_000  # how late partitions that somebody has added are noticed
 PAUSE_AFTER_S: Final = 1.0  # of waiting for room: then poll goes on with nothing being read
+
+
+class Turn(Enum):
+    """What is to be fetched next."""
+
+    ALL = auto()
+    USERS = auto()  # there is no room for content
+    NOTHING = auto()
 
 
 class Fetch(threading.Thread):
@@ -63,7 +76,8 @@ class Fetch(threading.Thread):
         self._listener = listener
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._room = threading.Condition()
-        self._unfinished = 0
+        self._unfinished = 0  # rounds handed over and not done with; express ones apart
+        self._express = 0
         self._rounds_max = 1
         self._content_records = min(settings.batch_records, CONTENT_RECORDS)
         self._stopping = threading.Event()
@@ -95,16 +109,19 @@ class Fetch(threading.Thread):
         self._commands.put(lambda: self._rewind(positions, assignment))
         self._wake()
 
-    def finished(self, generation: int) -> None:
+    def finished(self, generation: int, *, express: bool) -> None:
         """Note that a round is done with: there is room for another."""
         with self._room:
             if generation == self._generation:
-                self._unfinished -= 1
+                if express:
+                    self._express -= 1
+                else:
+                    self._unfinished -= 1
                 self._room.notify_all()
 
     def has_unfinished(self) -> bool:
         """Whether a round has been handed over and is not done with."""
-        return self._unfinished > 0
+        return self._unfinished + self._express > 0
 
     def _wake(self) -> None:
         with self._room:
@@ -133,9 +150,12 @@ class Fetch(threading.Thread):
             )
             while not self._stopping.is_set():
                 self._run_commands()
-                if self._has_room():
+                turn = self._next_turn()
+                if turn is Turn.USERS:
+                    self._take(self._more(LOOK_S, EXPRESS_RECORDS), express=True)
+                elif turn is Turn.ALL:
                     soon = self._reading.holding or not self._commands.empty()
-                    self._take(AGAIN_S if soon else POLL_S)
+                    self._take(self._all(AGAIN_S if soon else POLL_S), express=False)
                 if time.monotonic() - self._lag_measured_s > LAG_EVERY_S:
                     self._measure_lag()
         except BaseException as error:  # noqa: BLE001  (handed to the event loop)
@@ -192,21 +212,23 @@ class Fetch(threading.Thread):
         self._unread_since_s = self._reading.unread_since_s()
         self._lag_measured_s = time.monotonic()
 
-    def _has_room(self) -> bool:
+    def _next_turn(self) -> Turn:
         """Wait a little for room for another round; keep polling when it takes long."""
         deadline_s = time.monotonic() + PAUSE_AFTER_S
         with self._room:
             while self._unfinished >= self._rounds_max:
                 if self._stopping.is_set() or not self._commands.empty():
                     self._room.wait(AGAIN_S)
-                    return False
+                    return Turn.NOTHING
+                if self._rounds_max > 1 and self._express < EXPRESS_ROUNDS_MAX:
+                    return Turn.USERS
                 if time.monotonic() > deadline_s:
                     break
                 self._room.wait(POLL_S)
             else:
-                return True
+                return Turn.ALL
         self._poll_only()
-        return False
+        return Turn.NOTHING
 
     def _poll_only(self) -> None:
         """Serve rebalances while the worker cannot take more: Kafka may be away."""
@@ -223,18 +245,20 @@ class Fetch(threading.Thread):
         still = set(self._reading.places())
         self._consumer.resume([tp for tp in paused if read[tp.topic, tp.partition] in still])
 
-    def _take(self, timeout_s: float) -> None:
-        messages, self._stash = self._stash, []
-        messages += self._all(0 if messages else timeout_s)
+    def _take(self, messages: "list[Message]", *, express: bool) -> None:
         if not messages:
             return
         batches = self._reading.sort(messages, self._more)
         if batches:
             records_n = sum(len(each.messages) for found in batches.values() for each in found)
             with self._room:
-                self._unfinished += 1
-                self._rounds_max = UNFINISHED_ROUNDS_MAX if records_n >= LARGE_ROUND_RECORDS else 1
-            self._listener.on_round(Round(self._generation, batches))
+                if express:
+                    self._express += 1
+                else:
+                    self._unfinished += 1
+                    large = records_n >= LARGE_ROUND_RECORDS
+                    self._rounds_max = UNFINISHED_ROUNDS_MAX if large else 1
+            self._listener.on_round(Round(self._generation, batches, express))
         if self._reading.holding:
             self._catch_up()
 
@@ -245,17 +269,19 @@ class Fetch(threading.Thread):
             left_s = max(deadline_s - time.monotonic(), 0)
             if not self._reading.reads_content:
                 return self._more(left_s)
-            found = self._more(min(left_s, CONTENT_LOOK_S))
+            found = self._more(min(left_s, LOOK_S))
             found += self._content.consume(self._content_records, 0)
             if found or not left_s:
                 return found
 
-    def _more(self, timeout_s: float) -> "list[Message]":
+    def _more(self, timeout_s: float, records: int | None = None) -> "list[Message]":
         """Return what there is of the user topics, having waited for it for *timeout_s*."""
-        first = self._consumer.poll(timeout_s)
-        if first is None:
-            return []
-        return [first, *self._consumer.consume(self._settings.batch_records, 0)]
+        found, self._stash = self._stash, []
+        first = self._consumer.poll(0 if found else timeout_s)
+        if first is not None:
+            wanted = self._settings.batch_records if records is None else records
+            found += [first, *self._consumer.consume(wanted, 0)]
+        return found
 
     def _looked(self, looks: dict[int, Look]) -> None:
         self._reading.looked(looks)
@@ -288,7 +314,7 @@ class Fetch(threading.Thread):
     def _new_generation(self) -> None:
         with self._room:
             self._generation += 1
-            self._unfinished = 0
+            self._unfinished = self._express = 0
             self._stash = []
             self._room.notify_all()
 
