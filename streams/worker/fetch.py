@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 POLL_S: Final = 0.1
-FETCH_WAIT_MS: Final = 15  # the broker collects records for so long,
+FETCH_WAIT_MS: Final = 15  # the broker collects content for so long,
+USERS_WAIT_MS: Final = 5  # and records of users: an objection is not to be behind later content
 FETCH_BYTES: Final = 100_000  # unless there are so many
 CONTENT_RECORDS: Final = 600  # of a round at most: an objection waits for the round in hand
 LOOK_S: Final = 0.002  # between looks for content, or for room, while objections are waited for
@@ -86,8 +87,8 @@ class Fetch(threading.Thread):
         self._lag_measured_s = 0.0
         self._stash: list[Message] = []
         # Each has connections and a queue of its own: no objection is behind fetched content.
-        self._consumer = Consumer(self._config(), logger=CLIENT_LOGGER)
-        self._content = Consumer(self._config(), logger=CLIENT_LOGGER)  # joins no group
+        self._consumer = Consumer(self._config(USERS_WAIT_MS), logger=CLIENT_LOGGER)
+        self._content = Consumer(self._config(FETCH_WAIT_MS), logger=CLIENT_LOGGER)  # in no group
         self._ends = Ends(settings, self._pass_looks, listener.on_failed)
         self._reading = Reading(
             settings, self._consumer, self._content, listener, self._ends.ask, _judge
@@ -167,7 +168,7 @@ class Fetch(threading.Thread):
             self._consumer.close()
             self._content.close()
 
-    def _config(self) -> dict[str, Any]:
+    def _config(self, wait_ms: int) -> dict[str, Any]:
         settings, options = self._settings, dict(self._settings.kafka_options)
         return settings.kafka(
             **{
@@ -183,7 +184,7 @@ class Fetch(threading.Thread):
                 "auto.offset.reset": "earliest",
                 "enable.partition.eof": True,
                 # A fetch for each record that arrives keeps the broker busier than all else does.
-                "fetch.wait.max.ms": FETCH_WAIT_MS,
+                "fetch.wait.max.ms": wait_ms,
                 "fetch.min.bytes": FETCH_BYTES,
                 "socket.nagle.disable": True,
                 "fetch.queue.backoff.ms": 2,
@@ -270,7 +271,8 @@ class Fetch(threading.Thread):
             if not self._reading.reads_content:
                 return self._more(left_s)
             found = self._more(min(left_s, LOOK_S))
-            found += self._content.consume(self._content_records, 0)
+            if content := self._content.consume(self._content_records, 0):
+                found += [*self._more(0), *content]  # in this order: what came first goes first
             if found or not left_s:
                 return found
 
