@@ -167,6 +167,7 @@ class Fetch(threading.Thread):
             self._ends.stop()
             self._consumer.close()
             self._content.close()
+            self._ends.join()  # a client in use while Python ends may crash the process
 
     def _config(self, wait_ms: int) -> dict[str, Any]:
         settings, options = self._settings, dict(self._settings.kafka_options)
