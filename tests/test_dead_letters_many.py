@@ -11,7 +11,7 @@ from streams.core.item import DEAD_LETTERS_MAX as OF_ITEM_MAX
 from streams.core.user import DEAD_LETTERS_MAX
 from streams.kafka.local import LocalKafka
 from tests.dead_letters_scene import Scene
-from tests.making import age, content, objection
+from tests.making import age, content, notice, objection
 
 MORE = 20
 UNREADABLE = "UNREADABLE_INPUT"
@@ -49,6 +49,11 @@ def test_a_users_are_dismissed_together(scene: Scene) -> None:
     metric = scene.open_metric()
     alone = scene.run("dismiss", first, "--yes")
     forgotten = scene.run("dismiss", places[0], "--yes")
+    # As if the first had been mended, which says nothing of those it stands for.
+    scene.inputs.queue(
+        "notices", notice(user_id="many"), headers=[("dlq_resolves", first.encode())]
+    )
+    scene.inputs.flush()
     scene.catch_up()
     left = scene.places("--user", "many")
     some = scene.run("dismiss", "--user", "many", "--topic", "objections", "--yes")

@@ -201,6 +201,10 @@ def test_other_ids(record: Record, name: str) -> None:
         (objection(action="dismissed", dead_letter="content/0"), "field_value"),
         (objection(action="dismissed", dead_letter="content/0/1\n"), "field_value"),
         (objection(action="dismissed", dead_letter="content/0/1"), "good"),
+        (objection(action="dismissed", dead_letter="content/0/1", through="yes"), "field_type"),
+        (objection(action="dismissed", dead_letter="content/0/1", through=1), "field_type"),
+        (objection(action="dismissed", dead_letter="content/0/1", through=True), "good"),
+        (objection(through="yes"), "good"),
     ],
 )
 def test_fields(record: Record, expected: str) -> None:

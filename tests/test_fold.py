@@ -21,6 +21,7 @@ from tests.making import (
     PREFIX,
     Record,
     age,
+    content,
     dismissal,
     grown_up,
     item_facts,
@@ -213,6 +214,26 @@ def test_a_dismissal_told_twice_begins_one_epoch_also_when_its_grant_is_held() -
     shell.cycle(at("objections", 1, dismissal()), now_ms=NOW_MS)
 
     assert 2 == dismissed == shell.users["u1"].epoch
+
+
+def test_a_dismissal_of_all_up_to_one_frees_items() -> None:
+    """Each of them is answered anew, in one new epoch; one behind that place is not freed."""
+    shell = Shell()
+    shell.cycle(
+        at("account-ages", 0, grown_up()),
+        at("notices", 0, notice()),
+        *(at("content", n, content(content_id=f"c{n}")) for n in range(3)),
+        *(at("content", 3 + n, content(content_id=f"c{n}", product="?")) for n in range(3)),
+        now_ms=NOW_MS,
+    )
+    before, epoch = shell.reader.items(), shell.users["u1"].epoch
+    through = dismissal(dead_letter=f"{PREFIX}4", through=True)
+    shell.cycle(at("objections", 0, through), at("objections", 1, through), now_ms=NOW_MS)
+    shell.finish(NOW_MS)
+
+    assert set() == before
+    assert {"c0", "c1"} == shell.reader.items()
+    assert epoch + 1 == shell.users["u1"].epoch
 
 
 @given(histories(), st.sampled_from([1, 2]), st.sampled_from([0, UNBOUNDED_ITEMS]))

@@ -19,7 +19,7 @@ from streams.core import user as users
 from streams.core.fold import Cause, Held, UserRow
 from streams.core.item import UNKNOWN_ITEM, Item
 from streams.core.policy import Policy
-from streams.core.reasons import ALL_PRODUCTS
+from streams.core.reasons import ALL_PRODUCTS, reason_names
 from streams.core.times import NEVER_MS
 from streams.core.user import NO_LEVELS, NOBODY, WITHDRAWN, Level, Statement, User
 from streams.core.verdict import decide, is_unreadable, item_reasons
@@ -154,10 +154,16 @@ def test_what_is_forgotten_of_a_user_restricts(known: list[User], policy: Policy
 
     for all_of_them, found in zip(true.reasons, kept.reasons, strict=True):
         assert found or not all_of_them
-    if max(map(len, [*_grouped(whole), whole.objections, whole.notices_ms])) < 3 and not any(
-        level and len(level.statements) >= 3 for level in whole.levels
-    ):
+    if _is_below(whole):
         assert true == kept
+
+
+def _is_below(user: User) -> bool:
+    """Whether *user* is below all limits of three, or four of partitions."""
+    tied = [level.statements for level in user.levels if level is not None]
+    counts = [*_grouped(user), user.objections, user.notices_ms, *tied]
+    partitions = {*map(refs.partition_of, user.resolved), *user.dismissed}
+    return max(map(len, counts)) < 3 and len(partitions) <= 3
 
 
 def _grouped(user: User) -> list[tuple[str, ...]]:
@@ -176,7 +182,7 @@ def test_what_is_forgotten_of_an_item_restricts(known: list[Item], of_user: list
         true = is_unreadable(whole, user, PREFIX)
 
     assert found or not true
-    if max(len(whole.dead_letters), *map(len, [(), *_grouped(user)])) < 3:
+    if len(whole.dead_letters) < 3 and _is_below(user):
         assert true == found
 
 
@@ -215,6 +221,46 @@ def test_the_first_kept_stands_for_all_before_it() -> None:
     assert (f"{OBJECTIONS}/10", f"{OBJECTIONS}/11", f"{OBJECTIONS}/9") == user.dead_letters
     assert (f"{OBJECTIONS}/9",) == users.unresolved(mended)
     assert (f"{OBJECTIONS}/9",) == users.stand_for_more(mended)
+
+
+refs_of_one = st.lists(st.integers(0, 200), max_size=9).map(
+    lambda found: reduce(
+        users.merge, [User(dead_letters=(f"{OBJECTIONS}/{each}",)) for each in found], NOBODY
+    )
+)
+
+
+@given(refs_of_one, refs_of_one, refs_of_one)
+def test_the_highest_are_kept(first: User, second: User, third: User) -> None:
+    """By number and not as texts, in whichever order two full states come together."""
+    one = users.merge(users.merge(first, second), third)
+
+    assert one == users.merge(first, users.merge(third, second))
+    every = {ref for each in (first, second, third) for ref in each.dead_letters}
+    assert set(sorted(every, key=refs.offset_of)[-3:]) == set(one.dead_letters)
+
+
+def test_of_too_many_objections_all_stand() -> None:
+    """Who has objected more often than is kept objects to all, whatever was withdrawn."""
+    user = reduce(
+        users.merge, [User(objections={each: WITHDRAWN}) for each in "abcd"], user_of(age())
+    )
+    at_the_limit = decide(user, DEFAULTS, NOW_MS).decision
+    below = decide(users.merge(NOBODY, User(objections={"a": WITHDRAWN})), DEFAULTS, NOW_MS)
+
+    assert {"a", "b", "c"} == set(user.objections)
+    assert all("OBJECTION" in reason_names(each) for each in at_the_limit.reasons)
+    assert not any("OBJECTION" in reason_names(each) for each in below.decision.reasons)
+
+
+def test_the_earliest_notices_are_kept() -> None:
+    """One of them counts; where none does, as the policy says so, no later one does."""
+    user = reduce(users.merge, [User(notices_ms=(each,)) for each in (5, 4, 9, 1)], NOBODY)
+    policy = Policy(notices_from_ms=6)
+
+    assert (1, 4, 5) == user.notices_ms
+    for reasons in decide(user, policy, NOW_MS).decision.reasons:
+        assert "NOTICE_PENDING" in reason_names(reasons)
 
 
 def test_an_item_at_its_limit_loses_none() -> None:
