@@ -259,3 +259,15 @@ def test_an_account_that_is_deleted_has_none_open(desk: Desk) -> None:
     for _ in range(10):
         desk.commit()
     assert desk.open() == looked_up(desk.store) == {}
+
+
+def test_a_dismissal_of_all_up_to_one_ends_items_too(desk: Desk) -> None:
+    """
+    Those of items up to that place count no more, and one behind it does.
+    """
+    bad = [Sent(CONTENT, content(content_id=f"c{number}", product="x")) for number in range(3)]
+    desk.commit(*bad)
+    through = {"user_id": "u1", "action": "dismissed", "dead_letter": PREFIX + "1", "through": True}
+    desk.commit(Sent(OBJECTIONS, through))
+
+    assert {CONTENT: 1} == desk.open() == looked_up(desk.store)
