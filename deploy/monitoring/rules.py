@@ -10,7 +10,17 @@ from typing import Any, Final
 
 from deploy.monitoring import limits
 from deploy.monitoring.limits import BURNS, LONG_WINDOWS, WINDOWS, Severity
-from deploy.monitoring.series import GRANTS, OBJECTIONS, OTHERS, SEEN, M, W, seconds_le
+from deploy.monitoring.series import (
+    GRANTS,
+    OBJECTIONS,
+    OLDEST,
+    OTHERS,
+    OWED,
+    SEEN,
+    M,
+    W,
+    seconds_le,
+)
 
 RUNBOOK: Final = "deploy/monitoring/RUNBOOK.md"
 
@@ -19,9 +29,13 @@ Group = dict[str, Any]
 
 
 def rules(runbook: str = RUNBOOK) -> dict[str, list[Group]]:
-    """Return the rule file; *runbook* is put before `#alertname` in each alert's link."""
+    """
+    Return the rule file; *runbook* is put before `#alertname` in each alert's link.
+
+    Groups are evaluated side by side, so what an alert is judged by is recorded in its own group;
+    only the long windows look at two shares of another, which move slowly.
+    """
     groups = [
-        _group("objections-levels", _levels()),
         _group("objections-promise", [*_promise(long=False), *_promise_alerts(long=False)]),
         _group(
             "objections-promise-long", [*_promise(long=True), *_promise_alerts(long=True)], "2m"
@@ -72,25 +86,6 @@ def _alert(
 
 def _tidy(expr: str) -> str:
     return dedent(expr).strip()
-
-
-def _levels() -> list[Rule]:
-    """Return ages as everybody sees them: the worker's word and the monitor's, the worse counts."""
-    return [
-        _record(
-            "objections:oldest_unpropagated_seconds:max",
-            "max by (topic, partition) (objections_oldest_unpropagated_seconds)",
-        ),
-        _record(
-            "objections:oldest_unacknowledged_seconds:max",
-            "max by (store, phase) (objections_oldest_unacknowledged_seconds)",
-        ),
-        _record(
-            "objections:partition_owners:count",
-            # A worker tells of all partitions it was given, also while it restores them.
-            f"count by (topic, partition) (objections_oldest_unpropagated_seconds{{{W}}})",
-        ),
-    ]
 
 
 def _selectors() -> list[tuple[str, str, str, str, int]]:
@@ -211,6 +206,13 @@ def _grants() -> list[Rule]:
 def _propagation() -> list[Rule]:
     oldest = "objections:oldest_unpropagated_seconds:max"
     return [
+        # The worker's word and the monitor's: the worse counts.
+        _record(oldest, f"max by (topic, partition) ({OLDEST})"),
+        # A worker tells of all partitions it was given, also while it restores them.
+        _record(
+            "objections:partition_owners:count",
+            f"count by (topic, partition) ({OLDEST}{{{W}}})",
+        ),
         _alert(
             "Stalled",
             "critical",
@@ -315,6 +317,7 @@ def _absent() -> list[Rule]:
 def _stores() -> list[Rule]:
     oldest = "objections:oldest_unacknowledged_seconds:max"
     return [
+        _record(oldest, f"max by (store, phase) ({OWED})"),
         _alert(
             "StoreLate",
             "critical",
