@@ -56,7 +56,7 @@ _SOURCES: Final = {
     "label": "Prometheus",
     "type": "datasource",
     "query": "prometheus",
-    "current": {},
+    "current": {"text": "default", "value": "default"},
     "hide": 0,
     "includeAll": False,
     "multi": False,

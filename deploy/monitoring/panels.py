@@ -148,6 +148,9 @@ def _stat(panel: Panel, shape: Json) -> None:
         "justifyMode": "auto",
         "orientation": "auto",
         "textMode": "value_and_name" if panel.names else "value",
+        "wideLayout": True,
+        "showPercentChange": False,
+        "percentChangeColorMode": "standard",
     }
 
 
@@ -179,7 +182,12 @@ def _timeseries(panel: Panel, shape: Json) -> None:
 
 
 def _table(panel: Panel, shape: Json) -> None:
-    shape["options"] = {"showHeader": True, "cellHeight": "sm", "footer": {"show": False}}
+    shape["options"] = {
+        "frameIndex": 0,
+        "showHeader": True,
+        "cellHeight": "sm",
+        "footer": {"show": False, "reducer": []},
+    }
     if "Value" in panel.columns:
         shape["options"]["sortBy"] = [{"displayName": panel.columns["Value"], "desc": True}]
     shape["transformations"] = [
@@ -195,8 +203,12 @@ def _table(panel: Panel, shape: Json) -> None:
             "options": {"include": {"names": list(panel.columns.values())}},
         },
     ]
-    cell = {"custom": {"align": "auto", "cellOptions": {"type": "auto"}, "filterable": False}}
-    shape["fieldConfig"]["defaults"] |= cell
+    shape["fieldConfig"]["defaults"]["custom"] = {
+        "align": "auto",
+        "cellOptions": {"type": "auto"},
+        "filterable": False,
+        "inspect": False,
+    }
     if "Value" in panel.columns:
         shape["fieldConfig"]["overrides"] = [
             {
