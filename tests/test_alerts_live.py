@@ -70,21 +70,24 @@ def scene(kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> Scene:
     apply_topics(kafka, prefix, partitions=PARTITIONS)
     folder = tmp_path_factory.mktemp("alerts")
     played = Scene(prefix)
+    worker = Worker(kafka, prefix, folder / "worker", STORES=STORES)
+    monitor = Monitor(kafka, prefix, folder / "monitor", STORES=STORES)
+    targets = {
+        limits.WORKER_JOB: [f"{HOST}:{worker.port}"],
+        limits.MONITOR_JOB: [f"{HOST}:{monitor.port}"],
+    }
     with (
-        Worker(kafka, prefix, folder / "worker", STORES=STORES) as worker,
-        Monitor(kafka, prefix, folder / "monitor", STORES=STORES) as monitor,
+        # First: Prometheus takes five seconds before it begins to scrape.
+        prometheus(folder / "prometheus", targets, _at_once()) as server,
+        worker,
+        monitor,
         Inputs(kafka, prefix) as inputs,
     ):
         worker.wait_ready()
         monitor.wait_ready()
-        targets = {
-            limits.WORKER_JOB: [f"{HOST}:{worker.port}"],
-            limits.MONITOR_JOB: [f"{HOST}:{monitor.port}"],
-        }
-        with prometheus(folder / "prometheus", targets, _at_once()) as server:
-            _serve(played, server, kafka, worker, inputs)
-            _die(played, server, worker, inputs)
-            played.problems = server.problems()
+        _serve(played, server, kafka, worker, inputs)
+        _die(played, server, worker, inputs)
+        played.problems = server.problems()
     return played
 
 
