@@ -8,13 +8,14 @@ from deploy.monitoring.series import (
     OWED,
     SEEN,
     W,
+    oldest,
     seconds_le,
 )
 
 
 def late_now() -> list[Panel]:
     """Return the figures of this moment."""
-    objections = f"max({OLDEST}{{{OBJECTIONS}}})"
+    objections = f"max({oldest(OBJECTIONS)})"
     in_time = (
         "sum by ({label}) (increase({metric}_bucket{{{matchers},{le}}}[1h])) / "
         "sum by ({label}) (increase({metric}_count{{{matchers}}}[1h]))"
@@ -114,7 +115,7 @@ def late_now() -> list[Panel]:
 
 def where() -> list[Panel]:
     """Return the tables that name places and alerts."""
-    waits = f"max by (topic, partition) ({OLDEST}) > {limits.PUBLISHED_S:g}"
+    waits = f"({oldest()}) > {limits.PUBLISHED_S:g}"
     owner = f"topk by (topic, partition) (1, 0 * {OLDEST}{{{W}}} + 1)"
     return [
         Panel(

@@ -7,6 +7,7 @@ from deploy.monitoring.series import (
     OBJECTIONS,
     OLDEST,
     W,
+    oldest,
     quantile,
 )
 
@@ -89,10 +90,10 @@ def partitions() -> list[Panel]:
         Panel(
             "timeseries",
             "Oldest record not published, by input and partition",
-            "The worse of what worker and monitor say; those above 1 s.",
+            "As the monitor says, or else the worker; those above 1 s.",
             [
                 Query(
-                    f"max by (topic, partition) ({OLDEST}) > {limits.PUBLISHED_S:g}",
+                    f"({oldest()}) > {limits.PUBLISHED_S:g}",
                     "{{topic}}/{{partition}}",
                 )
             ],

@@ -19,6 +19,7 @@ from deploy.monitoring.series import (
     SEEN,
     M,
     W,
+    oldest,
     seconds_le,
 )
 
@@ -204,10 +205,9 @@ def _grants() -> list[Rule]:
 
 
 def _propagation() -> list[Rule]:
-    oldest = "objections:oldest_unpropagated_seconds:max"
+    known = "objections:oldest_unpropagated_seconds:max"
     return [
-        # The worker's word and the monitor's: the worse counts.
-        _record(oldest, f"max by (topic, partition) ({OLDEST})"),
+        _record(known, oldest()),
         # A worker tells of all partitions it was given, also while it restores them.
         _record(
             "objections:partition_owners:count",
@@ -216,7 +216,7 @@ def _propagation() -> list[Rule]:
         _alert(
             "Stalled",
             "critical",
-            f"{oldest}{{{OBJECTIONS}}} > {limits.OBJECTION_STALLED_S}",
+            f"{known}{{{OBJECTIONS}}} > {limits.OBJECTION_STALLED_S}",
             "2m",
             "{{ $labels.topic }}/{{ $labels.partition }} holds an objection that has waited "
             "{{ $value | humanizeDuration }}",
@@ -225,7 +225,7 @@ def _propagation() -> list[Rule]:
         _alert(
             "InputStalled",
             "warning",
-            f"{oldest}{{{OTHERS}}} > {limits.INPUT_STALLED_S}",
+            f"{known}{{{OTHERS}}} > {limits.INPUT_STALLED_S}",
             "5m",
             "{{ $labels.topic }}/{{ $labels.partition }} has waited "
             "{{ $value | humanizeDuration }}",
@@ -315,13 +315,13 @@ def _absent() -> list[Rule]:
 
 
 def _stores() -> list[Rule]:
-    oldest = "objections:oldest_unacknowledged_seconds:max"
+    known = "objections:oldest_unacknowledged_seconds:max"
     return [
-        _record(oldest, f"max by (store, phase) ({OWED})"),
+        _record(known, f"max by (store, phase) ({OWED})"),
         _alert(
             "StoreLate",
             "critical",
-            f'{oldest}{{phase="hidden"}} > {limits.STORE_LATE_S}',
+            f'{known}{{phase="hidden"}} > {limits.STORE_LATE_S}',
             "2m",
             "Store {{ $labels.store }} has not hidden what was published "
             "{{ $value | humanizeDuration }} ago",
@@ -330,7 +330,7 @@ def _stores() -> list[Rule]:
         _alert(
             "ErasureLate",
             "warning",
-            f'{oldest}{{phase="erased"}} > {limits.ERASURE_LATE_S}',
+            f'{known}{{phase="erased"}} > {limits.ERASURE_LATE_S}',
             "10m",
             "Store {{ $labels.store }} has not erased what was published "
             "{{ $value | humanizeDuration }} ago",

@@ -19,6 +19,17 @@ SEEN: Final = f"objections_consumer_lag_records{{{M},{OBJECTIONS}}}"  # by the m
 EVERY: Final = "$__rate_interval"  # Grafana's own: four scrapes at least
 
 
+def oldest(matchers: str = "") -> str:
+    """
+    Return the PromQL of the age of the oldest record not published, by topic and partition.
+
+    The monitor's word counts; a worker's only where the monitor says nothing, since of a partition
+    that it is restoring a worker knows no more than since when it has it.
+    """
+    of_job = (",".join(filter(None, (job, matchers))) for job in (M, W))
+    return " or ".join(f"max by (topic, partition) ({OLDEST}{{{each}}})" for each in of_job)
+
+
 def quantile(share: float, metric: str, matchers: str, by: str = "") -> str:
     """Return the PromQL of a quantile of a histogram's recent course, by a label."""
     labels = f"le, {by}" if by else "le"
