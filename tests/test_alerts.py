@@ -290,7 +290,7 @@ def test_the_dashboard_is_laid_out() -> None:
     assert len(panels) == len({panel["id"] for panel in panels})
     assert "Is anybody's objection late?" == panels[0]["title"]
     first = {panel["title"] for panel in panels if panel["gridPos"]["y"] == 1}
-    assert {"Oldest objection not published", "Waiting since", "Not hidden yet, by store"} < first
+    assert {"Oldest objection waits", "Waiting since", "Not hidden yet, by store"} < first
     height = max(at["y"] + at["h"] for at in (p["gridPos"] for p in panels[:9]))
     assert height <= 14
 

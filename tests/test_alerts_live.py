@@ -203,15 +203,15 @@ def test_the_first_row_says_that_all_is_well(scene: Scene) -> None:
     """
     No objection waits, no store is late, every partition has its worker, and what came was in time.
     """
-    ((_, oldest_s),) = scene.serving[panel("Oldest objection not published")]
+    ((_, oldest_s),) = scene.serving[panel("Oldest objection waits")]
     assert oldest_s < limits.PUBLISHED_S
     (store,) = scene.serving[panel("Not hidden yet, by store")]
     assert ({"store": "index"}, 0) == store
-    assert [({}, 0)] == scene.serving[panel("Partitions without a worker")]
-    ((labels, share),) = scene.serving[panel("Objections published within 1 s, last hour")]
+    assert [({}, 0)] == scene.serving[panel("Without a worker")]
+    ((labels, share),) = scene.serving[panel("Published within 1 s")]
     assert {"topic": f"{scene.prefix}objections"} == labels
     assert 0 <= share <= 1
-    ((labels, share),) = scene.serving[panel("Purges hidden within 5 s, last hour")]
+    ((labels, share),) = scene.serving[panel("Hidden within 5 s")]
     assert {"store": "index"} == labels
     assert 0 <= share <= 1
 
@@ -235,10 +235,10 @@ def test_a_dead_worker_shows_in_the_first_row(scene: Scene) -> None:
     """
     An objection waits, since when, where, and that nobody has its partition: the monitor tells.
     """
-    ((_, oldest_s),) = scene.dead[panel("Oldest objection not published")]
+    ((_, oldest_s),) = scene.dead[panel("Oldest objection waits")]
     assert oldest_s > limits.PUBLISHED_S
     assert 1 == len(scene.dead[panel("Waiting since")])
-    assert [({}, PARTITIONS)] == scene.dead[panel("Partitions without a worker")]
+    assert [({}, PARTITIONS)] == scene.dead[panel("Without a worker")]
     waiting = scene.dead[panel("Where: what has waited longest")]
     ((labels, _),) = [each for each in waiting if each[0]["topic"].endswith("objections")]
     assert {"topic", "partition"} == labels.keys()  # and no worker

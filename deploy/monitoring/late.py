@@ -35,7 +35,7 @@ def late_now() -> list[Panel]:
     return [
         Panel(
             "stat",
-            "Oldest objection not published",
+            "Oldest objection waits",
             "How long the oldest objection has waited for its outputs.  0 when none waits. "
             "Orange from the promised second, red from where ObjectionsStalled fires.",
             [Query(objections)],
@@ -70,7 +70,7 @@ def late_now() -> list[Panel]:
         ),
         Panel(
             "stat",
-            "Partitions without a worker",
+            "Without a worker",
             "Partitions that the monitor sees and no worker tells of.  After a worker's death the "
             "group gives them away within seconds; then they are restored.",
             [
@@ -86,8 +86,8 @@ def late_now() -> list[Panel]:
         ),
         Panel(
             "stat",
-            "Objections published within 1 s, last hour",
-            "Promised are 99 %.",
+            "Published within 1 s",
+            "Share of the objections of the last hour.  Promised are 99 %.",
             [Query(published, "{{topic}}")],
             unit="percentunit",
             steps=from_bad(warn=0.98, good=limits.OBJECTIVE),
@@ -99,8 +99,8 @@ def late_now() -> list[Panel]:
         ),
         Panel(
             "stat",
-            "Purges hidden within 5 s, last hour",
-            "Promised are 99 %, in every store.",
+            "Hidden within 5 s",
+            "Share of the purges of the last hour, by store.  Promised are 99 % in each.",
             [Query(hidden, "{{store}}")],
             unit="percentunit",
             steps=from_bad(warn=0.98, good=limits.OBJECTIVE),
