@@ -77,7 +77,7 @@ class Desk:
         self.asked = 0
         self.soon: deque[Any] = deque()  # what comes while the end is known and not there yet
         kafka: Any = self.kafka
-        self.reading = Reading(Settings(), kafka, self, self._ask, _no_error)  # type: ignore[arg-type]
+        self.reading = Reading(Settings(), kafka, kafka, self, self._ask, _no_error)  # type: ignore[arg-type]
         self.kafka.pause([TopicPartition(topic, 0) for topic in INPUTS])
 
     def _ask(self) -> None:

@@ -193,7 +193,7 @@ class ObjectionWorker(Service):
 
     def _deliver(self, taken: Round) -> None:
         self.status.taken(taken)
-        decoded = Decoded(taken.generation, len(taken.batches))
+        decoded = Decoded(taken.generation, len(taken.batches), express=taken.express)
         self.cycle.expect(decoded)
         self._consumer.deliver(taken, decoded)
 

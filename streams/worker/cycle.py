@@ -1,9 +1,10 @@
 """
 The heart of a worker: rounds in, one transaction per cycle out.
 
-A cycle is all rounds that were decoded by the time it began, over all partitions.  The next one
-is folded while the last one commits.  What must not happen is a matter of generations: a round
-of an earlier assignment, or from before a rollback, is dropped and never folded.
+A cycle is all rounds that were decoded by the time its transaction begins, over all partitions.
+It is folded while the last one commits, and what arrives meanwhile joins it.  What must not
+happen is a matter of generations: a round of an earlier assignment, or from before a rollback, is
+dropped and never folded.
 """
 
 import asyncio
@@ -41,8 +42,9 @@ ABORT_PAUSE_S: Final = 0.2  # after a rollback, so that a broken cluster is not 
 class Decoded:
     """A round on its way through the agents: complete when each topic's agent has decoded it."""
 
-    def __init__(self, generation: int, topics_n: int) -> None:
+    def __init__(self, generation: int, topics_n: int, *, express: bool) -> None:
         self.generation = generation
+        self.express = express
         self.intakes: list[Intake] = []
         self.events: list[EventT[Any]] = []
         self._missing = topics_n
@@ -190,8 +192,12 @@ class Cycle:
             rounds, self._inbox = self._inbox, []
             generation = self._generation
             cycle = self._fold(rounds)
-            if self._committing is not None:
-                await asyncio.wait([self._committing])
+            while self._committing is not None:
+                await self._committed_or_woken(self._committing)
+                if generation == self._generation and self._inbox:
+                    joining, self._inbox = self._inbox, []
+                    rounds += joining
+                    cycle += self._fold_joining(joining)
                 self._check_committing()
             if generation != self._generation:
                 continue  # rolled back or given up meanwhile, and what was folded with it
@@ -214,6 +220,14 @@ class Cycle:
                 continue
         self._check_committing()
 
+    async def _committed_or_woken(self, committing: asyncio.Future[None]) -> None:
+        """Wait for the transaction in hand, or until something has come in."""
+        self._wake.clear()
+        woken = asyncio.ensure_future(self._wake.wait())
+        ends: set[asyncio.Future[Any]] = {committing, woken}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        woken.cancel()
+
     def _check_committing(self) -> None:
         """Raise what ended the last commit, if it was no rollback."""
         if self._committing is not None and self._committing.done():
@@ -234,10 +248,7 @@ class Cycle:
                 partition.store.mark_used(int(time.time() * 1000))
 
     def _fold(self, rounds: list[Decoded]) -> list[Folded]:
-        by_partition: dict[int, list[Intake]] = {}
-        for each in rounds:
-            for intake in each.intakes:
-                by_partition.setdefault(intake.partition, []).append(intake)
+        by_partition = _by_partition(rounds)
         now_ms, grants = self.now_ms(), self._grant_rate.left()
         busy = [
             partition
@@ -247,9 +258,25 @@ class Cycle:
         share = -(-grants // max(len(busy), 1))
         with_jobs = sum(1 for partition in busy if partition.view.jobs)
         slice_items = self._settings.fanout_slice_items // max(with_jobs, 1)
+        return self._folded(busy, by_partition, now_ms, slice_items, share)
+
+    def _fold_joining(self, rounds: list[Decoded]) -> list[Folded]:
+        """Fold what joins a cycle: records alone; of the rest the cycle has had its share."""
+        by_partition = _by_partition(rounds)
+        busy = [self.partitions[number] for number in by_partition if number in self.partitions]
+        return self._folded(busy, by_partition, self.now_ms(), 0, 0)
+
+    def _folded(
+        self,
+        partitions: list[Partition],
+        by_partition: dict[int, list[Intake]],
+        now_ms: int,
+        slice_items: int,
+        grants: int,
+    ) -> list[Folded]:
         cycle = [
-            _fold(partition, by_partition.get(partition.number, []), now_ms, slice_items, share)
-            for partition in busy
+            _fold(each, by_partition.get(each.number, []), now_ms, slice_items, grants)
+            for each in partitions
         ]
         self._grant_rate.spend(sum(part.grants_by_time for part in cycle))
         self._watch.on_folded(cycle)
@@ -288,10 +315,18 @@ class Cycle:
 
     def _finish_rounds(self, rounds: list[Decoded]) -> None:
         for each in rounds:
-            self._fetch.finished(each.generation)
+            self._fetch.finished(each.generation, express=each.express)
 
     async def _in_thread(self, call: Callable[[], object]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+
+def _by_partition(rounds: list[Decoded]) -> dict[int, list[Intake]]:
+    found: dict[int, list[Intake]] = {}
+    for each in rounds:
+        for intake in each.intakes:
+            found.setdefault(intake.partition, []).append(intake)
+    return found
 
 
 def _close(stores: list[Store]) -> None:

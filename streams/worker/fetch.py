@@ -14,6 +14,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
@@ -22,7 +23,7 @@ from streams.errors import Halt
 from streams.kafka.client_log import CLIENT_LOGGER
 from streams.settings import Settings
 from streams.worker.ends import Ends
-from streams.worker.names import INPUTS
+from streams.worker.names import CONTENT, INPUTS
 from streams.worker.partition_counts import check_assignment
 from streams.worker.reading import NotYet, Reading
 from streams.worker.rounds import Assigned, Listener, Look, Place, Round, Start
@@ -33,11 +34,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 POLL_S: Final = 0.1
-FETCH_WAIT_MS: Final = 15  # the broker collects records for so long,
+FETCH_WAIT_MS: Final = 15  # the broker collects content for so long,
+USERS_WAIT_MS: Final = 5  # and records of users: an objection is not to be behind later content
 FETCH_BYTES: Final = 100_000  # unless there are so many
-# What has been fetched is a queue: an objection waits for all content ahead of it.  With 20,000
-# records of a partition, fetched 1 MiB at a time, half of them waited for more than 1.1 s under
-# full load on a busy machine; so it was 0.4 to 0.7 s, with OBJECTIONS_BATCH_RECORDS at 2,000.
+CONTENT_RECORDS: Final = 600  # of a round at most: an objection waits for the round in hand
+LOOK_S: Final = 0.002  # between looks for content, or for room, while objections are waited for
 QUEUED_RECORDS: Final = 1_000  # of a partition: below, more is fetched,
 PARTITION_FETCH: Final = "max.partition.fetch.bytes"
 PARTITION_FETCH_BYTES: Final = 128 * 1024  # so much at a time
@@ -45,11 +46,23 @@ PARTITION_FETCH_BYTES: Final = 128 * 1024  # so much at a time
 # round taken early would only wait for the last one, and let those behind it wait for two.
 UNFINISHED_ROUNDS_MAX: Final = 2
 LARGE_ROUND_RECORDS: Final = 300
+# Then objections, ages and notices go on while content waits for room: they join what is folded
+# next, or waits to be committed.
+EXPRESS_ROUNDS_MAX: Final = 8
+EXPRESS_RECORDS: Final = 300  # of a round
 AGAIN_S: Final = 0.005  # between looks whether something can be done that has to wait
 LAG_EVERY_S: Final = 0.25
 METADATA_EVERY: Final = "topic.metadata.refresh.interval.ms"
 METADATA_MS: Final = 10_000  # how late partitions that somebody has added are noticed
 PAUSE_AFTER_S: Final = 1.0  # of waiting for room: then poll goes on with nothing being read
+
+
+class Turn(Enum):
+    """What is to be fetched next."""
+
+    ALL = auto()
+    USERS = auto()  # there is no room for content
+    NOTHING = auto()
 
 
 class Fetch(threading.Thread):
@@ -64,16 +77,22 @@ class Fetch(threading.Thread):
         self._listener = listener
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._room = threading.Condition()
-        self._unfinished = 0
+        self._unfinished = 0  # rounds handed over and not done with; express ones apart
+        self._express = 0
         self._rounds_max = 1
+        self._content_records = min(settings.batch_records, CONTENT_RECORDS)
         self._stopping = threading.Event()
         self._lag: dict[Place, int] = {}
         self._unread_since_s: dict[Place, float] = {}
         self._lag_measured_s = 0.0
         self._stash: list[Message] = []
-        self._consumer = Consumer(self._config(), logger=CLIENT_LOGGER)
+        # Each has connections and a queue of its own: no objection is behind fetched content.
+        self._consumer = Consumer(self._config(USERS_WAIT_MS), logger=CLIENT_LOGGER)
+        self._content = Consumer(self._config(FETCH_WAIT_MS), logger=CLIENT_LOGGER)  # in no group
         self._ends = Ends(settings, self._pass_looks, listener.on_failed)
-        self._reading = Reading(settings, self._consumer, listener, self._ends.ask, _judge)
+        self._reading = Reading(
+            settings, self._consumer, self._content, listener, self._ends.ask, _judge
+        )
 
     def stop(self) -> None:
         """Leave the group and end the thread; no callback is made any more."""
@@ -91,16 +110,19 @@ class Fetch(threading.Thread):
         self._commands.put(lambda: self._rewind(positions, assignment))
         self._wake()
 
-    def finished(self, generation: int) -> None:
+    def finished(self, generation: int, *, express: bool) -> None:
         """Note that a round is done with: there is room for another."""
         with self._room:
             if generation == self._generation:
-                self._unfinished -= 1
+                if express:
+                    self._express -= 1
+                else:
+                    self._unfinished -= 1
                 self._room.notify_all()
 
     def has_unfinished(self) -> bool:
         """Whether a round has been handed over and is not done with."""
-        return self._unfinished > 0
+        return self._unfinished + self._express > 0
 
     def _wake(self) -> None:
         with self._room:
@@ -129,9 +151,12 @@ class Fetch(threading.Thread):
             )
             while not self._stopping.is_set():
                 self._run_commands()
-                if self._has_room():
+                turn = self._next_turn()
+                if turn is Turn.USERS:
+                    self._take(self._more(LOOK_S, EXPRESS_RECORDS), express=True)
+                elif turn is Turn.ALL:
                     soon = self._reading.holding or not self._commands.empty()
-                    self._take(AGAIN_S if soon else POLL_S)
+                    self._take(self._all(AGAIN_S if soon else POLL_S), express=False)
                 if time.monotonic() - self._lag_measured_s > LAG_EVERY_S:
                     self._measure_lag()
         except BaseException as error:  # noqa: BLE001  (handed to the event loop)
@@ -141,8 +166,10 @@ class Fetch(threading.Thread):
             self._stopping.set()
             self._ends.stop()
             self._consumer.close()
+            self._content.close()
+            self._ends.join()  # a client in use while Python ends may crash the process
 
-    def _config(self) -> dict[str, Any]:
+    def _config(self, wait_ms: int) -> dict[str, Any]:
         settings, options = self._settings, dict(self._settings.kafka_options)
         return settings.kafka(
             **{
@@ -158,7 +185,7 @@ class Fetch(threading.Thread):
                 "auto.offset.reset": "earliest",
                 "enable.partition.eof": True,
                 # A fetch for each record that arrives keeps the broker busier than all else does.
-                "fetch.wait.max.ms": FETCH_WAIT_MS,
+                "fetch.wait.max.ms": wait_ms,
                 "fetch.min.bytes": FETCH_BYTES,
                 "socket.nagle.disable": True,
                 "fetch.queue.backoff.ms": 2,
@@ -187,27 +214,30 @@ class Fetch(threading.Thread):
         self._unread_since_s = self._reading.unread_since_s()
         self._lag_measured_s = time.monotonic()
 
-    def _has_room(self) -> bool:
+    def _next_turn(self) -> Turn:
         """Wait a little for room for another round; keep polling when it takes long."""
         deadline_s = time.monotonic() + PAUSE_AFTER_S
         with self._room:
             while self._unfinished >= self._rounds_max:
                 if self._stopping.is_set() or not self._commands.empty():
                     self._room.wait(AGAIN_S)
-                    return False
+                    return Turn.NOTHING
+                if self._rounds_max > 1 and self._express < EXPRESS_ROUNDS_MAX:
+                    return Turn.USERS
                 if time.monotonic() > deadline_s:
                     break
                 self._room.wait(POLL_S)
             else:
-                return True
+                return Turn.ALL
         self._poll_only()
-        return False
+        return Turn.NOTHING
 
     def _poll_only(self) -> None:
         """Serve rebalances while the worker cannot take more: Kafka may be away."""
         read = {
             (self._settings.topic(topic), number): (topic, number)
             for topic, number in self._reading.places()
+            if topic != CONTENT
         }
         paused = [TopicPartition(*place) for place in read]
         self._consumer.pause(paused)
@@ -217,28 +247,44 @@ class Fetch(threading.Thread):
         still = set(self._reading.places())
         self._consumer.resume([tp for tp in paused if read[tp.topic, tp.partition] in still])
 
-    def _take(self, timeout_s: float) -> None:
-        messages = self._stash
-        self._stash = []
-        messages += self._more(0 if messages else timeout_s)
+    def _take(self, messages: "list[Message]", *, express: bool) -> None:
         if not messages:
             return
         batches = self._reading.sort(messages, self._more)
         if batches:
             records_n = sum(len(each.messages) for found in batches.values() for each in found)
             with self._room:
-                self._unfinished += 1
-                self._rounds_max = UNFINISHED_ROUNDS_MAX if records_n >= LARGE_ROUND_RECORDS else 1
-            self._listener.on_round(Round(self._generation, batches))
+                if express:
+                    self._express += 1
+                else:
+                    self._unfinished += 1
+                    large = records_n >= LARGE_ROUND_RECORDS
+                    self._rounds_max = UNFINISHED_ROUNDS_MAX if large else 1
+            self._listener.on_round(Round(self._generation, batches, express))
         if self._reading.holding:
             self._catch_up()
 
-    def _more(self, timeout_s: float) -> "list[Message]":
-        """Return what there is, having waited for it for *timeout_s*."""
-        first = self._consumer.poll(timeout_s)
-        if first is None:
-            return []
-        return [first, *self._consumer.consume(self._settings.batch_records, 0)]
+    def _all(self, timeout_s: float) -> "list[Message]":
+        """Return what there is of all inputs, having waited for it for *timeout_s*."""
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            left_s = max(deadline_s - time.monotonic(), 0)
+            if not self._reading.reads_content:
+                return self._more(left_s)
+            found = self._more(min(left_s, LOOK_S))
+            if content := self._content.consume(self._content_records, 0):
+                found += [*self._more(0), *content]  # in this order: what came first goes first
+            if found or not left_s:
+                return found
+
+    def _more(self, timeout_s: float, records: int | None = None) -> "list[Message]":
+        """Return what there is of the user topics, having waited for it for *timeout_s*."""
+        found, self._stash = self._stash, []
+        first = self._consumer.poll(0 if found else timeout_s)
+        if first is not None:
+            wanted = self._settings.batch_records if records is None else records
+            found += [first, *self._consumer.consume(wanted, 0)]
+        return found
 
     def _looked(self, looks: dict[int, Look]) -> None:
         self._reading.looked(looks)
@@ -271,7 +317,7 @@ class Fetch(threading.Thread):
     def _new_generation(self) -> None:
         with self._room:
             self._generation += 1
-            self._unfinished = 0
+            self._unfinished = self._express = 0
             self._stash = []
             self._room.notify_all()
 
@@ -279,10 +325,15 @@ class Fetch(threading.Thread):
         check_assignment(self._settings, assigned, self._partitions_n)
         self._new_generation()
         self._assignment += 1
-        # Any position will do, as long as the broker need not be asked: reading begins with a seek.
-        consumer.assign([TopicPartition(tp.topic, tp.partition, 0) for tp in assigned])
-        if assigned:
-            consumer.pause([TopicPartition(tp.topic, tp.partition) for tp in assigned])
+        content = self._settings.topic(CONTENT)
+        for reader, places in (
+            (consumer, [tp for tp in assigned if tp.topic != content]),
+            (self._content, [tp for tp in assigned if tp.topic == content]),
+        ):
+            # Any position will do, if the broker need not be asked: reading begins with a seek.
+            reader.assign([TopicPartition(tp.topic, tp.partition, 0) for tp in places])
+            if places:
+                reader.pause([TopicPartition(tp.topic, tp.partition) for tp in places])
         if not self._stopping.is_set():
             self._listener.on_assigned(
                 Assigned(
@@ -310,6 +361,7 @@ class Fetch(threading.Thread):
         self._lag = {}
         self._unread_since_s = {}
         consumer.unassign()
+        self._content.unassign()
 
 
 def _judge(error: KafkaError) -> None:

@@ -34,21 +34,24 @@ class NotYet(Exception):
 
 class Reading:
     """
-    The positions of the inputs, by place; rounds are made of what *consumer* hands out.
+    The positions of the inputs, by place; rounds are made of what the consumers hand out.
 
+    users, content: the consumers of the user topics, and of content.
     ask: asks Kafka for a look at the ends, which is to come by `looked`.
     """
 
     def __init__(
         self,
         settings: Settings,
-        consumer: Consumer,
+        users: Consumer,
+        content: Consumer,
         listener: Listener,
         ask: Callable[[], None],
         judge: Callable[[KafkaError], None],
     ) -> None:
         self._settings = settings
-        self._consumer = consumer
+        self._users = users
+        self._content = content
         self._listener = listener
         self._ask = ask
         self._judge = judge
@@ -64,6 +67,11 @@ class Reading:
     def holding(self) -> bool:
         """Whether the content of any partition waits."""
         return bool(self._holds)
+
+    @property
+    def reads_content(self) -> bool:
+        """Whether the content of any partition is read."""
+        return any(not self._content_waits(partition) for partition in self._starts)
 
     def partitions(self) -> frozenset[int]:
         """Return the partitions that are started."""
@@ -225,7 +233,7 @@ class Reading:
         hold.content_limit = limit
 
     def _pause_content(self, partition: int) -> None:
-        self._consumer.pause([TopicPartition(self._settings.topic(CONTENT), partition)])
+        self._content.pause([TopicPartition(self._settings.topic(CONTENT), partition)])
         self._next.pop((CONTENT, partition), None)
 
     def _limit_content(
@@ -263,10 +271,13 @@ class Reading:
         topic, partition = place
         tp = TopicPartition(self._settings.topic(topic), partition)
         try:
-            _, end = self._consumer.get_watermark_offsets(tp, cached=True)
+            _, end = self._consumer(topic).get_watermark_offsets(tp, cached=True)
         except KafkaException:
             return None  # nothing was fetched of it yet
         return end if end >= 0 else None
+
+    def _consumer(self, topic: str) -> Consumer:
+        return self._content if topic == CONTENT else self._users
 
     def _handed_of_users(self, partition: int) -> dict[str, int]:
         return {topic: self._handed[topic, partition] for topic in USER_TOPICS}
@@ -299,9 +310,10 @@ class Reading:
             self._next.pop(place, None)
         for (topic, partition), offset in offsets.items():
             tp = TopicPartition(self._settings.topic(topic), partition, offset)
-            self._consumer.resume([tp])  # in this order: a pause may void a position before it
+            consumer = self._consumer(topic)
+            consumer.resume([tp])  # in this order: a pause may void a position before it
             try:
-                self._consumer.seek(tp)
+                consumer.seek(tp)
             except KafkaException as error:
                 if error.args[0].code() != KafkaError._STATE:
                     raise

@@ -10,10 +10,16 @@ Place = tuple[str, int]  # an input by its name in the contract, and a partition
 
 
 class Round(NamedTuple):
-    """One fetch: *generation* tells rounds of a lost assignment or a rolled back one."""
+    """
+    One fetch: *generation* tells rounds of a lost assignment or a rolled back one.
+
+    batches: by topic, user topics first.
+    express: it has no content, and was fetched while there was no room for any.
+    """
 
     generation: int
-    batches: dict[str, list[Fetched]]  # by topic, user topics first
+    batches: dict[str, list[Fetched]]
+    express: bool = False
 
 
 class Start(NamedTuple):

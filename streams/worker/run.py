@@ -58,14 +58,19 @@ def run_worker(settings: Settings) -> None:
 
 
 def _run(settings: Settings, policy: Policy) -> None:
-    client = admin.connect(settings)
-    cluster = wait_for_kafka(client, settings)
-    check_topics(cluster, settings)
-    changelogs = identify(client, settings, cluster)
+    changelogs = _look(settings)
     instance = read_instance(settings.state_dir)
     spare_the_collector()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(settings, policy, changelogs, instance))
+
+
+def _look(settings: Settings) -> Changelogs:
+    """Look whether the topics are as they must be, by a client that is gone before work begins."""
+    client = admin.connect(settings)
+    cluster = wait_for_kafka(client, settings)
+    check_topics(cluster, settings)
+    return identify(client, settings, cluster)
 
 
 def wait_for_kafka(client: AdminClient, settings: Settings) -> Cluster:

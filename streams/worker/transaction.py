@@ -117,8 +117,11 @@ class Publisher:
         except KafkaException as error:
             self._abort(error.args[0])
         at_ms = int(time.time() * 1000)
+        parts: dict[int, list[Folded]] = {}
         for part in cycle:
-            self._persist(part, at_ms)
+            parts.setdefault(part.partition.number, []).append(part)
+        for of_partition in parts.values():
+            self._persist(of_partition, at_ms)
 
     def _produce(self, part: Folded) -> None:
         produce, topic_name = self._put, self._settings.topic
@@ -162,10 +165,14 @@ class Publisher:
     def _send_offsets(self, cycle: list[Folded], group_metadata: object) -> None:
         """Send the positions that moved, or else some: the coordinator judges if we are fenced."""
         told = [(part.partition.number, part.told) for part in cycle if part.told]
+        positions = {  # of two parts of a partition the later one's
+            (topic, number): offset
+            for number, offsets in told or [(cycle[0].partition.number, cycle[0].positions)]
+            for topic, offset in offsets.items()
+        }
         offsets = [
             TopicPartition(self._settings.topic(topic), number, offset)
-            for number, positions in told or [(cycle[0].partition.number, cycle[0].positions)]
-            for topic, offset in positions.items()
+            for (topic, number), offset in positions.items()
         ]
         self._insist(
             "send_offsets",
@@ -211,23 +218,28 @@ class Publisher:
             raise Halt(f"a transaction could not be rolled back: {failure}") from failure
         raise Aborted(str(error), fenced=error.code() in FENCED)
 
-    def _persist(self, part: Folded, at_ms: int) -> None:
-        partition = part.partition
-        part.delivered.at_ms = at_ms
-        for topic in {output.topic for output in part.outputs}:
-            end = self._delivered[self._settings.topic(topic), partition.number]
-            part.delivered.ends[topic] = end
-        for changelog, rows in (
-            (USERS_CHANGELOG, part.users_rows),
-            (CONTENT_CHANGELOG, part.content_rows),
+    def _persist(self, parts: list[Folded], at_ms: int) -> None:
+        """Write a partition's rows in one go: they say how far the changelogs are in the store."""
+        partition = parts[0].partition
+        for part in parts:
+            part.delivered.at_ms = at_ms
+            for topic in {output.topic for output in part.outputs}:
+                end = self._delivered[self._settings.topic(topic), partition.number]
+                part.delivered.ends[topic] = end
+        for changelog, written in (
+            (USERS_CHANGELOG, any(part.users_rows for part in parts)),
+            (CONTENT_CHANGELOG, any(part.content_rows for part in parts)),
         ):
-            if rows:
+            if written:
                 offset = self._delivered[self._settings.topic(changelog), partition.number]
                 topic_id = partition.reached[changelog].topic_id
                 partition.reached[changelog] = Reached(topic_id, offset)
+        rows = [
+            row
+            for part in parts
+            for row in (*part.users_rows, *part.content_rows, *part.local_rows)
+        ]
         try:
-            partition.store.write(
-                [*part.users_rows, *part.content_rows, *part.local_rows], partition.reached
-            )
+            partition.store.write(rows, partition.reached)
         except Exception as failure:  # rocksdict raises bare ones
             raise Halt(f"{partition.store.path}: rows could not be written: {failure}") from failure
