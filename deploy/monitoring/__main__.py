@@ -7,14 +7,17 @@ Build `rules.yml` and `dashboard.json` beside this file; run it from the reposit
 import argparse
 import sys
 from pathlib import Path
+from typing import Final
 
 from deploy.monitoring.build import FOLDER, built
 from deploy.monitoring.rules import RUNBOOK
 
+_DOES: Final = "Build rules.yml and dashboard.json; run it from the repository's root."
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit status: 1 where `--check` finds a file that is not what is built."""
-    parser = argparse.ArgumentParser(prog="python -m deploy.monitoring", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m deploy.monitoring", description=_DOES)
     parser.add_argument(
         "--runbook",
         default=RUNBOOK,
@@ -28,6 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
         "--out", type=Path, default=FOLDER, metavar="FOLDER", help="default: this file's folder"
     )
     chosen = parser.parse_args(arguments)
+    if not chosen.out.is_dir():
+        parser.error(f"--out is '{chosen.out}', which is no folder; expected one that exists")
     status = 0
     for name, text in built(chosen.runbook).items():
         path: Path = chosen.out / name
