@@ -97,6 +97,19 @@ def test_a_file_that_is_not_what_is_built_is_named(
     assert ["https://example.org/r"] == [each["url"] for each in shown["links"]]
 
 
+def test_a_folder_that_is_not_there_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    Status 2, as of any bad usage, and no traceback.
+    """
+    with pytest.raises(SystemExit) as ended:
+        command.main(["--out", str(tmp_path / "nowhere")])
+
+    assert 2 == ended.value.code
+    assert "nowhere', which is no folder; expected one that exists" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("alert", ALERTS)
 def test_every_link_leads_to_its_section(alert: str) -> None:
     """
