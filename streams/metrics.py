@@ -22,6 +22,7 @@ Stage = Literal["decided", "published"]
 EventOutcome = Literal["applied", "unchanged", "dead_letter"]
 OutputKind = Literal["record", "tombstone"]
 TransactionOutcome = Literal["committed", "aborted", "fenced"]
+RestoreOutcome = Literal["begun", "finished"]
 
 Labels = tuple[str, ...]
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
@@ -131,6 +132,21 @@ RESTORE = Metric(
     "seconds",
     "How long the latest restore of state took; 0 before the first.",
 )
+RESTORES = Metric(
+    "objections_restores_total",
+    "counter",
+    ("outcome",),
+    "restores",
+    "Restores of all partitions of an assignment: begun, and finished; others were cut short by "
+    "the next assignment.",
+)
+PARTITIONS = Metric(
+    "objections_partitions",
+    "gauge",
+    ("state",),
+    "partitions",
+    "Partitions the group has given to this worker: serving, or restoring as yet.",
+)
 
 STORE_PROPAGATION = Metric(
     "objections_store_propagation_seconds",
@@ -164,6 +180,7 @@ ACKNOWLEDGEMENTS_REFUSED = Metric(
 METRICS: Final = (
     PROPAGATION, OLDEST_UNPROPAGATED, EVENTS, PUBLISHED, TRANSACTIONS, CONSUMER_LAG,
     FANOUT_PENDING, CLOCK_OVERDUE, POLICY_PENDING, DEAD_LETTERS_OPEN, RESTORED_ROWS, RESTORE,
+    RESTORES, PARTITIONS,
     STORE_PROPAGATION, OLDEST_UNACKNOWLEDGED, STORE_REGRESSIONS, ACKNOWLEDGEMENTS_REFUSED,
 )  # fmt: skip
 
@@ -206,6 +223,7 @@ class Gauges(Protocol):
     def policy_pending(self) -> Mapping[int, int]: ...
     def oldest_unacknowledged(self) -> Mapping[tuple[str, str], float]: ...
     def dead_letters_open(self) -> Mapping[str, int]: ...
+    def partition_states(self) -> Mapping[str, int]: ...
 
 
 class Metrics(Collector):
@@ -240,6 +258,7 @@ class Metrics(Collector):
             PUBLISHED: {(topic, each): 0 for topic in outputs for each in get_args(OutputKind)},
             TRANSACTIONS: {(each,): 0 for each in get_args(TransactionOutcome)},
             RESTORED_ROWS: {(): 0},
+            RESTORES: {(each,): 0 for each in get_args(RestoreOutcome)},
             STORE_REGRESSIONS: {(name,): 0 for name in stores},
             ACKNOWLEDGEMENTS_REFUSED: {(name,): 0 for name in stores},
         }
@@ -279,8 +298,13 @@ class Metrics(Collector):
         """Count a transaction that has ended."""
         self._count(TRANSACTIONS, {(outcome,): 1})
 
+    def restore_begun(self) -> None:
+        """Count a restore that begins."""
+        self._count(RESTORES, {("begun",): 1})
+
     def restored(self, rows: int, seconds: float) -> None:
         """Count a restore that has ended."""
+        self._count(RESTORES, {("finished",): 1})
         self._count(RESTORED_ROWS, {(): rows})
         self._restore_s = seconds
 
@@ -350,6 +374,9 @@ class Metrics(Collector):
             found[OLDEST_UNACKNOWLEDGED] = dict(self._source.oldest_unacknowledged().items())
             found[DEAD_LETTERS_OPEN] = {
                 (topic,): number for topic, number in self._source.dead_letters_open().items()
+            }
+            found[PARTITIONS] = {
+                (state,): number for state, number in self._source.partition_states().items()
             }
         return found
 

@@ -242,8 +242,10 @@ def _die_within_a_fanout(scene: Scene, inputs: Inputs) -> None:
         found = scene.look("under way")
         place = scene.places["many"]
         of_worker = scene.of_worker["under way"]  # asked a little earlier
-        oldest = series(OLDEST, *place)
-        return found[series(LAG, *place)] == 0 < min(found[oldest], of_worker[oldest])
+        oldest, lag = series(OLDEST, *place), series(LAG, *place)
+        if found[lag] or of_worker[lag]:
+            return False
+        return min(found[oldest], of_worker[oldest]) > 0
 
     with scene.worker.slowed():
         inputs.send(("objections", objection(user_id="many")))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-CHECKED = ("streams", "topics", "tests")
+CHECKED = ("streams", "topics", "tests", "deploy")
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,9 @@ class Measured:
     def dead_letters_open(self) -> dict[str, int]:
         return {"eu.objections": 2}
 
+    def partition_states(self) -> dict[str, int]:
+        return {"serving": 3, "restoring": 1}
+
 
 def scrape(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     """Return the value of each series, by its name and labels, as Prometheus reads it."""
@@ -144,6 +147,7 @@ def test_known_series_start_at_0() -> None:
     assert 2 * 2 == by_name.count("objections_propagation_seconds_count")
     assert 1 == by_name.count("objections_restored_rows_total")
     assert 1 == by_name.count("objections_restore_seconds")
+    assert 2 == by_name.count("objections_restores_total")
 
 
 def test_counters_add_up() -> None:
@@ -159,7 +163,10 @@ def test_counters_add_up() -> None:
     metrics.transaction("committed")
     metrics.transaction("committed")
     metrics.transaction("fenced")
+    metrics.restore_begun()
     metrics.restored(1_000, 1.5)
+    metrics.restore_begun()
+    metrics.restore_begun()
     metrics.restored(500, 0.25)
 
     content = {"topic": "eu.content"}
@@ -174,6 +181,8 @@ def test_counters_add_up() -> None:
     assert 2 == value(metrics, "objections_transactions_total", outcome="committed")
     assert 1_500 == value(metrics, "objections_restored_rows_total")
     assert 0.25 == value(metrics, "objections_restore_seconds")
+    assert 3 == value(metrics, "objections_restores_total", outcome="begun")
+    assert 2 == value(metrics, "objections_restores_total", outcome="finished")
 
 
 def test_a_topic_not_named_at_the_start_is_counted_from_its_first_record() -> None:

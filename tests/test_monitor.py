@@ -166,6 +166,10 @@ def test_a_lost_state_is_told_as_it_is_restored(scene: Scene) -> None:
     assert 0 == before["objections_restored_rows_total"]
     assert ITEMS < after["objections_restored_rows_total"] < 10 * ITEMS
     assert 0 < after["objections_restore_seconds"] < 60
+    begun, finished = (f'objections_restores_total{{outcome="{x}"}}' for x in ("begun", "finished"))
+    assert 1 <= after[finished] <= after[begun]
+    assert PARTITIONS == after['objections_partitions{state="serving"}']
+    assert 0 == after['objections_partitions{state="restoring"}']
 
 
 def test_what_is_counted_is_what_kafka_holds(scene: Scene) -> None:

@@ -87,6 +87,22 @@ def ago_ms(seconds: float) -> int:
     return int((time.time() - seconds) * 1000)
 
 
+def test_partitions_are_told_by_what_they_do() -> None:
+    """
+    From the assignment on a partition is being restored, then it serves; none is left when given
+    up.
+    """
+    status = serving(Lagging())
+    assert {"serving": 1, "restoring": 0} == status.partition_states()
+
+    status.assigned(frozenset({0, 1, 2}), member=True)
+    status.restored(2)
+    assert {"serving": 1, "restoring": 2} == status.partition_states()
+
+    status.assigned(frozenset(), member=False)
+    assert {"serving": 0, "restoring": 0} == status.partition_states()
+
+
 def test_what_is_rolled_back_is_as_old_as_it_was() -> None:
     """
     While Kafka is away transactions are rolled back, and nothing can be read again: the record that

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from streams.bench.offline import Offline
 from streams.bench.workload import Record
 from streams.kafka.local import LocalKafka
 from streams.kafka.reader import committed, reader
@@ -14,7 +15,6 @@ from streams.state.store import Memory, Reached, Row, Store
 from streams.worker.names import ACCOUNT_AGES, NOTICES, OBJECTIONS, USERS_CHANGELOG
 from streams.worker.transaction import Publisher
 from tests.making import NOW_MS, grown_up, notice, objection
-from tests.offline import Offline
 from tests.worker_process import apply_topics
 from tests.worker_settings import ANSWER_S, settings_of
 

@@ -13,13 +13,13 @@ from types import FrameType
 
 import pytest
 
+from streams.bench.offline import Offline
 from streams.bench.produce import preload
 from streams.bench.workload import make
 from streams.kafka.local import LocalKafka
 from streams.state.store import Memory, Reached, Row, Store
 from streams.worker.folded import Folded
 from tests.making import NOW_MS
-from tests.offline import Offline
 from tests.worker_process import Worker, apply_topics, wait_until_caught_up
 
 RECORDS = 8_000

@@ -69,7 +69,7 @@ def probes() -> list[Record]:
     found = []
     for number in range(PROBES):
         content_id = f"probe-{number}"
-        record = _content(f"probe-user-{number}", content_id, rng)
+        record = make_content(f"probe-user-{number}", content_id, rng)
         fields = msgspec.json.decode(record.value) | {"kind": "post", "visibility": "private"}
         found.append(_record("content", content_id, fields))
     return found
@@ -124,24 +124,25 @@ def _activity(records: int, rng: random.Random) -> Iterator[Record]:
         if account not in seen:
             seen.add(account)
             user_ids.append(user_id)
-            yield _age(user_id, rng)
+            yield make_age(user_id, rng)
             if rng.random() < 0.92:
-                yield _notice(user_id, rng)
+                yield make_notice(user_id, rng)
         draw = rng.random()
         if draw < OBJECTION_SHARE:
             objector = rng.choice(user_ids)
             yield _objection(objector, f"objection-{number}", filed.setdefault(objector, []), rng)
         elif draw < OBJECTION_SHARE + NEW_AGE_SHARE:
-            yield _age(user_id, rng, assurance="verified")
+            yield make_age(user_id, rng, assurance="verified")
         else:
-            yield _content(user_id, f"content-{number}", rng)
+            yield make_content(user_id, f"content-{number}", rng)
 
 
 def _record(topic: str, record_id: str, fields: dict[str, Any]) -> Record:
     return Record(topic, fields["user_id"].encode(), _encode(fields), record_id)
 
 
-def _age(user_id: str, rng: random.Random, assurance: str = "") -> Record:
+def make_age(user_id: str, rng: random.Random, assurance: str = "") -> Record:
+    """Return what is told of a made-up account's age and country."""
     fields: dict[str, Any] = {
         "user_id": user_id,
         "observed_at": _time(rng, days=300),
@@ -163,7 +164,8 @@ def _age(user_id: str, rng: random.Random, assurance: str = "") -> Record:
     return _record("account-ages", "", fields)
 
 
-def _notice(user_id: str, rng: random.Random) -> Record:
+def make_notice(user_id: str, rng: random.Random) -> Record:
+    """Return the notice of an account."""
     fields = {
         "user_id": user_id,
         "notice_id": f"notice-{user_id}",
@@ -191,7 +193,8 @@ def _objection(user_id: str, objection_id: str, filed: list[str], rng: random.Ra
     return _record("objections", "" if withdrawn else objection_id, fields)
 
 
-def _content(user_id: str, content_id: str, rng: random.Random) -> Record:
+def make_content(user_id: str, content_id: str, rng: random.Random) -> Record:
+    """Return the first revision of a made-up item."""
     fields = {
         "user_id": user_id,
         "content_id": content_id,

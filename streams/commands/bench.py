@@ -24,6 +24,7 @@ from streams.commands.bench_common import (
     split_names,
 )
 from streams.commands.bench_peers import peers_command
+from streams.commands.bench_size import size_command
 from streams.errors import UsageProblem
 
 
@@ -308,3 +309,4 @@ def _names(peers: str) -> tuple[str, ...]:
 
 
 bench.add_command(peers_command)
+bench.add_command(size_command)

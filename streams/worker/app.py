@@ -219,6 +219,7 @@ class ObjectionWorker(Service):
             lambda restored: self._pass(number, restored),
             self._pass_end,
         )
+        self._metrics.restore_begun()
         self._restore.start()
 
     def _pass(self, assignment: int, restored: Restored) -> None:

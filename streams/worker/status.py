@@ -196,6 +196,11 @@ class WorkerStatus:
                 counts[topic] = counts.get(topic, 0) + number
         return counts
 
+    def partition_states(self) -> Mapping[str, int]:
+        """Return how many of the assigned partitions serve, and how many are being restored."""
+        serving = len(self._serving)
+        return {"serving": serving, "restoring": len(self._assigned) - serving}
+
     def _since_s(self, place: Place, unread_since_s: float) -> float:
         """
         Return since when something of *place* is not published.

@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # the tests' helpers
 
 from confluent_kafka import Consumer
 
+from streams.bench.offline import Offline, Round
 from streams.bench.workload import Record, make
 from streams.kafka import admin
 from streams.kafka.local import LocalKafka
@@ -35,7 +36,6 @@ from streams.settings import Settings
 from streams.worker.folded import Folded
 from streams.worker.run import spare_the_collector
 from streams.worker.transaction import Publisher
-from tests.offline import Offline, Round
 
 T = TypeVar("T")
 
