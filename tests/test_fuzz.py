@@ -117,6 +117,7 @@ def test_nasty_bytes(name: str) -> None:
     "name,before,after",
     [
         ("lost user", b'"epoch":4', b'"epoch":44444444444444444444'),
+        ("lost user", b'00.123Z"', b'00.123"'),
         ("lost item", b'"image"', b'"imAge"'),
         ("lost item", b'"revision":3', b'"revision":33333333333333333333'),
     ],

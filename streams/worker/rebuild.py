@@ -288,6 +288,9 @@ class Rebuild:
             logger.info("partition %d: rebuilding: %s", self._number, how_far)
 
 
+_UNREADABLE: Final = (*REFUSALS, ValueError, TypeError, KeyError, OverflowError, struct.error)
+
+
 class _Readable:
     """Ends the process, naming the record, where it cannot be read."""
 
@@ -298,7 +301,7 @@ class _Readable:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, (*REFUSALS, ValueError, KeyError, OverflowError, struct.error)):
+        if isinstance(error, _UNREADABLE):
             message = self._message
             place = f"{message.topic()}/{message.partition()}/{message.offset()}"
             raise Halt(
