@@ -115,6 +115,11 @@ class Desk:
         self.reading.catch_up()
 
 
+def ends(*topics: str, at: int = 0) -> list[Any]:
+    """Return what a fetch says of topics that have nothing more."""
+    return [Message(topic, at, eof=True) for topic in topics]
+
+
 def _no_error(error: KafkaError) -> None:
     raise AssertionError(error)
 
@@ -124,7 +129,7 @@ def desk() -> Desk:
     """Return a partition that was taken over when all its inputs were empty, and is free."""
     desk = Desk()
     desk.reading.start(Start(0, dict.fromkeys(INPUTS, 0), dict.fromkeys(INPUTS, 0)))
-    desk.take()
+    desk.take(*ends(*USER_TOPICS))
     assert desk.told == ["free"]
     desk.told.clear()
     return desk
@@ -139,13 +144,27 @@ def test_content_waits_for_the_ends_at_take_over() -> None:
         Start(0, dict.fromkeys(INPUTS, 0), dict.fromkeys(INPUTS, 0) | {OBJECTIONS: 4})
     )
 
-    part = desk.take(*desk.kafka.fetch(OBJECTIONS, 3))
+    part = desk.take(*ends(ACCOUNT_AGES, NOTICES), *desk.kafka.fetch(OBJECTIONS, 3))
     read = desk.kafka.fetch(CONTENT)
     rest = desk.take(*desk.kafka.fetch(OBJECTIONS))
 
     assert (part, read, rest) == ({OBJECTIONS: [0, 1, 2]}, [], {OBJECTIONS: [3]})
     assert desk.told == ["free"]
     assert desk.take(*desk.kafka.fetch(CONTENT)) == {CONTENT: [0]}
+
+
+def test_content_waits_until_fetches_of_user_topics_get_through() -> None:
+    """All are empty, as far as is known: but nothing was fetched of them yet."""
+    desk = Desk()
+    desk.kafka.add(CONTENT)
+    desk.reading.start(Start(0, dict.fromkeys(INPUTS, 0), dict.fromkeys(INPUTS, 0)))
+    desk.take(*ends(OBJECTIONS, ACCOUNT_AGES))
+    read, told = desk.kafka.fetch(CONTENT), desk.told.copy()
+    desk.take(*ends(NOTICES))
+
+    assert (read, told) == ([], [])
+    assert desk.take(*desk.kafka.fetch(CONTENT)) == {CONTENT: [0]}
+    assert desk.told == ["free"]
 
 
 def test_what_is_read_to_its_end_holds_nothing_up(desk: Desk) -> None:
@@ -161,11 +180,13 @@ def test_what_is_read_to_its_end_holds_nothing_up(desk: Desk) -> None:
 
 def test_an_end_known_a_little_before_its_records_are_there(desk: Desk) -> None:
     """They are waited for for a moment, and are in the same round: that is no lag."""
+    desk.kafka.add(NOTICES)
+    desk.take(*desk.kafka.fetch(NOTICES))
     desk.kafka.add(CONTENT)
     desk.kafka.add(NOTICES)
     desk.soon.extend(desk.kafka.fetch(NOTICES))
 
-    assert desk.take(*desk.kafka.fetch(CONTENT)) == {NOTICES: [0], CONTENT: [0]}
+    assert desk.take(*desk.kafka.fetch(CONTENT)) == {NOTICES: [1], CONTENT: [0]}
     assert desk.told == []
 
 
@@ -256,7 +277,7 @@ def test_records_read_again_are_read_before_content(desk: Desk) -> None:
     desk.reading.restart(0, dict.fromkeys(INPUTS, 0))
     part = desk.take(*desk.kafka.fetch(OBJECTIONS, 4), *desk.kafka.fetch(ACCOUNT_AGES))
     waiting = desk.kafka.fetch(CONTENT)
-    desk.take(*desk.kafka.fetch(OBJECTIONS))
+    desk.take(*desk.kafka.fetch(OBJECTIONS), *ends(NOTICES))
 
     assert (part, waiting) == ({OBJECTIONS: [0, 1, 2, 3], ACCOUNT_AGES: [0]}, [])
     assert desk.told == ["lagging", "free"]

@@ -35,8 +35,8 @@ logger = logging.getLogger(__name__)
 
 POLL_S: Final = 0.1
 FETCH_WAIT_MS: Final = 15  # the broker collects content for so long,
-USERS_WAIT_MS: Final = 5  # and records of users: an objection is not to be behind later content
-FETCH_BYTES: Final = 100_000  # unless there are so many
+FETCH_BYTES: Final = 100_000  # unless there is so much
+USERS_BYTES: Final = 1  # an objection is told at once: it is not to be behind later content
 CONTENT_RECORDS: Final = 600  # of a round at most: an objection waits for the round in hand
 LOOK_S: Final = 0.002  # between looks for content, or for room, while objections are waited for
 QUEUED_RECORDS: Final = 1_000  # of a partition: below, more is fetched,
@@ -87,8 +87,8 @@ class Fetch(threading.Thread):
         self._lag_measured_s = 0.0
         self._stash: list[Message] = []
         # Each has connections and a queue of its own: no objection is behind fetched content.
-        self._consumer = Consumer(self._config(USERS_WAIT_MS), logger=CLIENT_LOGGER)
-        self._content = Consumer(self._config(FETCH_WAIT_MS), logger=CLIENT_LOGGER)  # in no group
+        self._consumer = Consumer(self._config(USERS_BYTES), logger=CLIENT_LOGGER)
+        self._content = Consumer(self._config(FETCH_BYTES), logger=CLIENT_LOGGER)  # in no group
         self._ends = Ends(settings, self._pass_looks, listener.on_failed)
         self._reading = Reading(
             settings, self._consumer, self._content, listener, self._ends.ask, _judge
@@ -169,7 +169,7 @@ class Fetch(threading.Thread):
             self._content.close()
             self._ends.join()  # a client in use while Python ends may crash the process
 
-    def _config(self, wait_ms: int) -> dict[str, Any]:
+    def _config(self, fetch_bytes: int) -> dict[str, Any]:
         settings, options = self._settings, dict(self._settings.kafka_options)
         return settings.kafka(
             **{
@@ -185,8 +185,8 @@ class Fetch(threading.Thread):
                 "auto.offset.reset": "earliest",
                 "enable.partition.eof": True,
                 # A fetch for each record that arrives keeps the broker busier than all else does.
-                "fetch.wait.max.ms": wait_ms,
-                "fetch.min.bytes": FETCH_BYTES,
+                "fetch.wait.max.ms": FETCH_WAIT_MS,
+                "fetch.min.bytes": fetch_bytes,
                 "socket.nagle.disable": True,
                 "fetch.queue.backoff.ms": 2,
                 "queued.min.messages": QUEUED_RECORDS,
@@ -273,7 +273,9 @@ class Fetch(threading.Thread):
                 return self._more(left_s)
             found = self._more(min(left_s, LOOK_S))
             if content := self._content.consume(self._content_records, 0):
-                found += [*self._more(0), *content]  # in this order: what came first goes first
+                # What was written before it is here, or just arriving; it goes first.
+                is_all = len(content) < self._content_records
+                found += [*self._more(LOOK_S if is_all else 0), *content]
             if found or not left_s:
                 return found
 

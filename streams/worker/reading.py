@@ -62,6 +62,7 @@ class Reading:
         self._next: dict[Place, int] = {}  # read up to here, control records included
         self._handed: dict[Place, int] = {}  # records handed over up to here
         self._unread: dict[Place, Unread] = {}
+        self._unheard: set[Place] = set()  # no fetch has brought anything of them yet
 
     @property
     def holding(self) -> bool:
@@ -84,6 +85,7 @@ class Reading:
         self._next.clear()
         self._handed.clear()
         self._unread.clear()
+        self._unheard.clear()
         self._backlog.clear()
 
     def places(self) -> list[Place]:
@@ -124,6 +126,8 @@ class Reading:
         """
         number = start.partition
         self._read_from({(topic, number): start.positions[topic] for topic in USER_TOPICS})
+        # The first fetch may take half a second, in which content would go past objections.
+        self._unheard.update((topic, number) for topic in USER_TOPICS)
         self._handed[CONTENT, number] = start.positions[CONTENT]
         look = self._backlog.begin(number, start.ends)
         self._starts[number] = start
@@ -189,7 +193,7 @@ class Reading:
         """
         for partition, hold in list(self._holds.items()):
             look = hold.look
-            if look is None or not has_reached(look, partition, self._next):
+            if look is None or not self._has_reached(look, partition):
                 continue
             self._note_ends(partition)
             then = hold.judge(lags=self._backlog.lags(partition, self._next))
@@ -211,6 +215,12 @@ class Reading:
             else:
                 self._ask()
             hold.renew(time.monotonic(), then)
+
+    def _has_reached(self, look: Look, partition: int) -> bool:
+        """Whether all that *look* saw of the user topics is read, by fetches that get through."""
+        if any((topic, partition) in self._unheard for topic in USER_TOPICS):
+            return False
+        return has_reached(look, partition, self._next)
 
     def _hold(self, partition: int) -> None:
         self._pause_content(partition)
@@ -293,6 +303,7 @@ class Reading:
             place = self._names.get(topic or "", ""), -1 if partition is None else partition
             if place not in self._next or offset is None:
                 continue  # of a partition that is held or was lost
+            self._unheard.discard(place)
             if error is None:
                 by_place.setdefault(place, []).append(message)
                 self._handed[place] = self._next[place] = offset + 1
