@@ -74,6 +74,7 @@ class Desk:
     def __init__(self) -> None:
         self.kafka = Kafka()
         self.told: list[Any] = []
+        self.serving = 0
         self.asked = 0
         self.soon: deque[Any] = deque()  # what comes while the end is known and not there yet
         kafka: Any = self.kafka
@@ -82,6 +83,10 @@ class Desk:
 
     def _ask(self) -> None:
         self.asked += 1
+
+    def on_serving(self, partition: int) -> None:
+        assert partition == 0
+        self.serving += 1
 
     def on_lagging(self, partition: int) -> None:
         assert partition == 0
@@ -159,10 +164,11 @@ def test_content_waits_until_fetches_of_user_topics_get_through() -> None:
     desk.kafka.add(CONTENT)
     desk.reading.start(Start(0, dict.fromkeys(INPUTS, 0), dict.fromkeys(INPUTS, 0)))
     desk.take(*ends(OBJECTIONS, ACCOUNT_AGES))
-    read, told = desk.kafka.fetch(CONTENT), desk.told.copy()
+    read, told, serving = desk.kafka.fetch(CONTENT), desk.told.copy(), desk.serving
     desk.take(*ends(NOTICES))
 
-    assert (read, told) == ([], [])
+    assert (read, told, serving) == ([], [], 0)
+    assert desk.serving == 1
     assert desk.take(*desk.kafka.fetch(CONTENT)) == {CONTENT: [0]}
     assert desk.told == ["free"]
 

@@ -67,7 +67,7 @@ def serving(fetch: Lagging) -> WorkerStatus:
         "worker",
     )
     status.assigned(frozenset({0}), member=True)
-    status.restored(0)
+    status.serves(0)
     return status
 
 
@@ -96,7 +96,7 @@ def test_partitions_are_told_by_what_they_do() -> None:
     assert {"serving": 1, "restoring": 0} == status.partition_states()
 
     status.assigned(frozenset({0, 1, 2}), member=True)
-    status.restored(2)
+    status.serves(2)
     assert {"serving": 1, "restoring": 2} == status.partition_states()
 
     status.assigned(frozenset(), member=False)
@@ -150,6 +150,6 @@ def test_another_assignment_begins_anew() -> None:
     status = serving(Lagging())
     status.taken(taken(OBJECTIONS, Record(7, ago_ms(100))))
     status.assigned(frozenset({0}), member=True)
-    status.restored(0)
+    status.serves(0)
 
     assert 0 == age_s(status, OBJECTIONS)

@@ -164,6 +164,10 @@ class ObjectionWorker(Service):
         """Accept rounds again after a rollback."""
         self._loop_here.call_soon_threadsafe(self.cycle.resume, generation)
 
+    def on_serving(self, partition: int) -> None:
+        """Note that a partition is served, unless it was lost meanwhile."""
+        self._loop_here.call_soon_threadsafe(self._serve, partition)
+
     def on_lagging(self, partition: int) -> None:
         """Let a partition grant nothing more."""
         self._loop_here.call_soon_threadsafe(self._hold, partition)
@@ -252,7 +256,6 @@ class ObjectionWorker(Service):
         self._fetch.start_partition(
             Start(restored.number, restored.positions, restored.ends), assignment
         )
-        self.status.restored(restored.number)
 
     def _partition(self, restored: Restored) -> Partition:
         return Partition(
@@ -276,6 +279,10 @@ class ObjectionWorker(Service):
             return
         self._metrics.restored(progress.rows, progress.seconds)
         logger.info("restored %d rows in %.1f s", progress.rows, progress.seconds)
+
+    def _serve(self, number: int) -> None:
+        if number in self.cycle.partitions:
+            self.status.serves(number)
 
     def _hold(self, number: int) -> None:
         partition = self.cycle.partitions.get(number)

@@ -63,6 +63,7 @@ class Reading:
         self._handed: dict[Place, int] = {}  # records handed over up to here
         self._unread: dict[Place, Unread] = {}
         self._unheard: set[Place] = set()  # no fetch has brought anything of them yet
+        self._serving: set[int] = set()  # partitions whose user topics have been heard of
 
     @property
     def holding(self) -> bool:
@@ -86,6 +87,7 @@ class Reading:
         self._handed.clear()
         self._unread.clear()
         self._unheard.clear()
+        self._serving.clear()
         self._backlog.clear()
 
     def places(self) -> list[Place]:
@@ -215,12 +217,17 @@ class Reading:
             else:
                 self._ask()
             hold.renew(time.monotonic(), then)
+        for partition in self._starts.keys() - self._serving:
+            if self._is_heard(partition):
+                self._serving.add(partition)
+                self._listener.on_serving(partition)
 
     def _has_reached(self, look: Look, partition: int) -> bool:
         """Whether all that *look* saw of the user topics is read, by fetches that get through."""
-        if any((topic, partition) in self._unheard for topic in USER_TOPICS):
-            return False
-        return has_reached(look, partition, self._next)
+        return self._is_heard(partition) and has_reached(look, partition, self._next)
+
+    def _is_heard(self, partition: int) -> bool:
+        return all((topic, partition) not in self._unheard for topic in USER_TOPICS)
 
     def _hold(self, partition: int) -> None:
         self._pause_content(partition)

@@ -68,6 +68,9 @@ class Listener(Protocol):
     def on_rewound(self, generation: int) -> None:
         """Rounds of *generation* begin at the positions asked for; earlier ones are void."""
 
+    def on_serving(self, partition: int) -> None:
+        """Fetches of a partition's objections, ages and notices get through."""
+
     def on_lagging(self, partition: int) -> None:
         """There are objections, ages or notices that are not read: nothing more may be granted."""
 

@@ -55,7 +55,7 @@ class WorkerStatus:
         self.rolled_back()
         self._again.clear()
 
-    def restored(self, partition: int) -> None:
+    def serves(self, partition: int) -> None:
         """Note that a partition is serving."""
         self._serving.add(partition)
 
