@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
 import msgspec
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined] # they are public
     AlterConfigOpType,
     ConfigEntry,
@@ -85,7 +85,13 @@ class Outputs:
             del self.log.changes[self._sent :]
         # The transaction's last records, one in each partition, are written after it is answered.
         self._ends.update({place: count + 1 for place, count in written.items()})
-        wait_for(lambda: self.ends().items() >= self._ends.items(), "the transaction's end")
+        wait_for(self._has_ended, "the transaction's end")
+
+    def _has_ended(self) -> bool:
+        try:
+            return self.ends().items() >= self._ends.items()
+        except KafkaException:  # a partition without a leader yet: the topics were made just now
+            return False
 
     def ends(self) -> dict[Place, int]:
         """Return where the logs end, control records included."""

@@ -9,7 +9,7 @@ from streams.bench.size import Bytes, Measured, measure, needed
 from streams.bench.size_report import Wanted, as_json, shown, table
 from streams.commands import main
 from streams.kafka.local import LocalKafka
-from tests.worker_process import settings_of
+from tests.worker_process import apply_topics, settings_of
 
 ACCOUNTS, ITEMS, ID_BYTES = 300, 5, 24
 MEASURED = Measured(
@@ -34,6 +34,7 @@ def test_an_account_and_an_item_are_measured(
     Both ids are the key of an item's row, and an output's key; an account's id is in the items'
     keys once more, but next to each other they compress.
     """
+    apply_topics(kafka, prefix, partitions=1)
     said: list[str] = []
     found = measure(
         settings_of(kafka, prefix),
@@ -78,3 +79,11 @@ def test_more_workers_than_partitions_are_refused() -> None:
 
     assert done.exit_code == 2
     assert "13 workers, expected no more than the 12 partitions" in done.output
+
+
+def test_another_kafka_is_taken_with_its_data_folder_only() -> None:
+    """Its answers do not tell how large topics are."""
+    done = CliRunner().invoke(main, ["bench", "size", "--bootstrap=127.0.0.1:1"])
+
+    assert done.exit_code == 2
+    assert "--bootstrap and --kafka-data go together" in done.output

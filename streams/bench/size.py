@@ -22,7 +22,6 @@ from confluent_kafka import Consumer
 
 from streams.bench.offline import Offline
 from streams.bench.workload import Record, make_age, make_content, make_notice
-from streams.kafka import admin
 from streams.settings import Settings
 from streams.state.store import Store
 from streams.worker.intake import Intake
@@ -133,11 +132,10 @@ def measure(
     say: Callable[[str], None],
 ) -> Measured:
     """
-    Measure on the local Kafka whose data folder is *data*, in new topics; *folder*: for the store.
+    Measure on the Kafka whose data folder is *data*, in topics just made; *folder*: for the store.
 
     id_bytes: of a user_id, and of a content_id.
     """
-    admin.apply(admin.connect(settings), settings, partitions=1)
     offline = Offline(folder / "store", 1, int(time.time() * 1000), _Compacting)
     run = _Run(settings, offline, _Topics(settings, data), folder / "store")
     rng = random.Random(1)

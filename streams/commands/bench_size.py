@@ -1,11 +1,11 @@
 """`objections bench size`: the room that accounts and items take."""
 
-import tempfile
 from pathlib import Path
 
 import click
 
-from streams.commands.bench_common import print_all, progress
+from streams.commands.bench_common import print_all, progress, running_kafka
+from streams.errors import UsageProblem
 
 
 @click.command("size")
@@ -56,6 +56,16 @@ from streams.commands.bench_common import print_all, progress
     help="Items of each to measure with.",
 )
 @click.option(
+    "--bootstrap",
+    metavar="HOST:PORT",
+    help="Kafka to measure on, in place of one started here; needs --kafka-data.",
+)
+@click.option(
+    "--kafka-data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The folder (log.dirs) in which that Kafka keeps its topics, on this machine.",
+)
+@click.option(
     "--json",
     "json_path",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -70,6 +80,8 @@ def size_command(
     id_bytes: int,
     sample_accounts: int,
     sample_items: int,
+    bootstrap: str | None,
+    kafka_data: Path | None,
     json_path: Path | None,
 ) -> None:
     """
@@ -81,27 +93,30 @@ def size_command(
     if workers > partitions:
         message = f"{workers} workers, expected no more than the {partitions} partitions."
         raise click.BadParameter(message, param_hint="--workers")
+    if (bootstrap is None) != (kafka_data is None):
+        raise UsageProblem(
+            "--bootstrap and --kafka-data go together: the sizes of topics are read from Kafka's "
+            "files. Give both, or neither to have a Kafka started."
+        )
     from streams.bench import size_report
+    from streams.bench.run import fresh_place
     from streams.bench.size import measure
-    from streams.kafka.local import LocalKafka
     from streams.settings import Settings
 
     with (
         progress() as say,
-        tempfile.TemporaryDirectory(prefix="objections-bench-", ignore_cleanup_errors=True) as name,
+        running_kafka(bootstrap, 1, 0.0, say) as (address, folder),
+        fresh_place(address, 1, folder, "size") as place,
     ):
-        folder = Path(name)
-        say("starting Kafka", "")
-        with LocalKafka(folder / "kafka") as kafka:
-            measured = measure(
-                Settings(bootstrap=kafka.bootstrap, topic_prefix="size."),
-                kafka.folder / "data",
-                folder,
-                sample_accounts,
-                sample_items,
-                id_bytes,
-                lambda text: say(text, ""),
-            )
+        measured = measure(
+            Settings(bootstrap=address, topic_prefix=place.prefix),
+            kafka_data or folder / "kafka" / "data",
+            folder,
+            sample_accounts,
+            sample_items,
+            id_bytes,
+            lambda text: say(text, ""),
+        )
     wanted = size_report.Wanted(
         accounts=accounts,
         items_per_account=items_per_account,
