@@ -23,6 +23,7 @@ from streams.commands.bench_common import (
     running_kafka,
     split_names,
 )
+from streams.commands.bench_faults import faults_command
 from streams.commands.bench_peers import peers_command
 from streams.commands.bench_size import size_command
 from streams.errors import UsageProblem
@@ -308,5 +309,6 @@ def _names(peers: str) -> tuple[str, ...]:
     return names
 
 
+bench.add_command(faults_command)
 bench.add_command(peers_command)
 bench.add_command(size_command)

@@ -84,6 +84,8 @@ class LocalKafka:
     port: where clients connect; 0 takes a free one and keeps it over restarts.
     c1_only: start quickly; False lets Java optimise fully, for benchmarks.
     properties: broker properties that add to or replace ours.
+    proxied: ports of a second listener: the one it takes, and the one it tells clients who come
+    there, where something between them and Kafka listens.
     say: gets lines for people about what takes long (a first download).
 
     Not thread-safe: one thread at a time starts and stops it.
@@ -96,8 +98,10 @@ class LocalKafka:
         port: int = 0,
         c1_only: bool = True,
         properties: Mapping[str, str] | None = None,
+        proxied: tuple[int, int] | None = None,
         say: Say = say_on_stderr,
     ) -> None:
+        self._proxied = proxied
         self.folder = folder.absolute()
         self.port = port
         self._any_port = port == 0
@@ -228,6 +232,11 @@ class LocalKafka:
             "controller.quorum.bootstrap.servers": controller,
             "log.dirs": str(self.folder / "data"),
         }
+        if self._proxied is not None:
+            taken, told = (f",PROXIED://{HOST}:{port}" for port in self._proxied)
+            properties["listeners"] += taken
+            properties["advertised.listeners"] += told
+            properties["listener.security.protocol.map"] += ",PROXIED:PLAINTEXT"
         lines = [f"{name}={value}\n" for name, value in (properties | self._properties).items()]
         self.folder.mkdir(parents=True, exist_ok=True)
         self._properties_path.write_text("".join(lines), encoding="utf-8")

@@ -1,0 +1,9 @@
+"""
+The fault suite: a real Kafka, two workers, a steady load, and one fault after another.
+
+    plan (pure: a seed's sequence of faults)
+    scene (Kafka, workers, load), load, proxy
+    workers, broker, network, clock, disk, importing (what is done to them, a module for each kind)
+    watch (is all done?), check (pure: what is wrong with the logs), report (tables)
+    run (all of it)
+"""

@@ -1,0 +1,159 @@
+"""
+What faults are done to: Kafka, two workers behind a proxy, a third that visits, and the load.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+
+from streams.bench.faults.load import Load
+from streams.bench.faults.plan import WORKERS
+from streams.bench.faults.process import Worker
+from streams.bench.faults.proxy import Proxy
+from streams.errors import CommandError
+from streams.kafka import admin
+from streams.kafka.local import HOST, LocalKafka, free_port
+from streams.settings import Settings
+
+PARTITIONS: Final = 4
+PREFIX: Final = "faults."
+WHOLE_S: Final = 120.0  # on a busy machine; a second or two after a session's end on an idle one
+LOOK_S: Final = 0.05
+SETTLED_S: Final = 0.5  # after which a commit asked for has been carried out on all partitions
+RESTARTS_MAX: Final = 10  # of one worker until all is whole again
+
+# What would make a run wait on a broker's defaults.
+BROKER: Final = {
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "200",  # Default 10 s.
+}
+WORKER: Final = {
+    "SESSION_TIMEOUT_MS": 5_000,  # longer than Kafka is away; as short as that allows
+    "REBALANCE_TIMEOUT_MS": 30_000,
+    # Small, so that what is large in production comes about: jobs, and batches that cut a backlog.
+    "FANOUT_INLINE_ITEMS": 8,
+    "FANOUT_SLICE_ITEMS": 20,
+    "BATCH_RECORDS": 100,
+}
+CRASH: Final = "Traceback (most recent call last)"
+
+Say = Callable[[str], None]
+
+
+class Wounded(CommandError):
+    """The system has not become whole again."""
+
+
+class Scene:
+    """
+    All that a fault can touch.
+
+    ended: what workers that ended by themselves said last; they are started again.
+    crashes: those of them that no reason was given for.
+    starts_ms: when workers were started after there had been none.
+    """
+
+    def __init__(
+        self, folder: Path, kafka: LocalKafka, proxy: Proxy, load: Load, settings: Settings
+    ) -> None:
+        self.folder, self.kafka, self.proxy, self.load = folder, kafka, proxy, load
+        self.settings = settings
+        shared = {"BOOTSTRAP": f"{HOST}:{proxy.port}", "TOPIC_PREFIX": PREFIX, **WORKER}
+        self.workers = [Worker(f"worker-{no}", folder, shared) for no in range(1, WORKERS + 1)]
+        self.visitor = Worker("visitor", folder, shared)
+        self.ended: list[str] = []
+        self.crashes: list[str] = []
+        self.starts_ms: list[int] = []
+
+    def close(self) -> None:
+        """End all workers."""
+        for worker in (*self.workers, self.visitor):
+            worker.end()
+
+    def start_all(self) -> None:
+        """Start all workers, of which none is running."""
+        self.starts_ms.append(int(time.time() * 1000))
+        for worker in self.workers:
+            worker.start()
+
+    def wait_until_served(self, *by: Worker) -> None:
+        """
+        Return when the workers *by* together serve all partitions, and each some.
+
+        One that has ended by itself is started again, as a supervisor would.  Raises `Wounded`.
+        """
+        deadline_s = time.monotonic() + WHOLE_S
+        restarts = 0
+        while True:
+            restarts += sum(self.raise_up(worker) for worker in by)
+            shares = [worker.serving() for worker in by]
+            if sum(shares) == PARTITIONS and all(shares):
+                return
+            if time.monotonic() > deadline_s or restarts > RESTARTS_MAX:
+                shown = ", ".join(f"{w.name} {n}" for w, n in zip(by, shares, strict=True))
+                tails = "\n".join(worker.log_tail() for worker in by)
+                raise Wounded(
+                    f"of {PARTITIONS} partitions are served after {WHOLE_S:.0f} s and {restarts} "
+                    f"restarts: {shown}\n{tails}"
+                )
+            time.sleep(LOOK_S)
+
+    def wait_until_whole(self) -> None:
+        """Return when both workers serve, half of the partitions each."""
+        self.wait_until_served(*self.workers)
+
+    def raise_up(self, worker: Worker) -> bool:
+        """Start *worker* again where it has ended by itself."""
+        if worker.ended is None:
+            return False
+        self.note_end(worker)
+        worker.start()
+        return True
+
+    def note_end(self, worker: Worker) -> None:
+        """Keep what *worker* said last, which has ended by itself."""
+        said = f"{worker.name} ended with status {worker.ended}: {worker.last_word()}"
+        self.ended.append(said)
+        if worker.ended not in {1, 3} or CRASH in worker.said():
+            self.crashes.append(f"{said}\n{worker.log_tail()}")
+
+    def other(self, worker: Worker) -> Worker:
+        """Return the worker that is not *worker*."""
+        return next(each for each in self.workers if each is not worker)
+
+    @contextmanager
+    def workers_standing_still(self) -> Iterator[None]:
+        """
+        Freeze all workers until what they have asked Kafka to commit is carried out.
+
+        See `LocalKafka.kill`: a commit that Kafka was about to carry out when it died may hang.
+        """
+        for worker in self.workers:
+            worker.freeze()
+        try:
+            time.sleep(SETTLED_S)
+            yield
+        finally:
+            for worker in self.workers:
+                worker.thaw()
+
+
+@contextmanager
+def running_scene(folder: Path, seed: int, rate_per_s: float, say: Say) -> Iterator[Scene]:
+    """Return a scene with Kafka and a load, in which no worker runs yet; all ends with it."""
+    taken, told = free_port(), free_port()
+    with ExitStack() as stack:
+        say("starting Kafka")
+        kafka = stack.enter_context(
+            LocalKafka(folder / "kafka", properties=BROKER, proxied=(taken, told), say=say)
+        )
+        proxy = stack.enter_context(Proxy(told, taken))
+        settings = Settings(
+            bootstrap=kafka.bootstrap, topic_prefix=PREFIX, group=f"{PREFIX}objections"
+        )
+        admin.apply(admin.connect(settings), settings, PARTITIONS)
+        load = Load(settings, seed, rate_per_s=rate_per_s, fresh=10)
+        scene = Scene(folder, kafka, proxy, load, settings)
+        stack.callback(scene.close)
+        yield scene
