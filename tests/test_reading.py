@@ -77,6 +77,7 @@ class Desk:
         self.serving = 0
         self.asked = 0
         self.soon: deque[Any] = deque()  # what comes while the end is known and not there yet
+        self.revoked_soon = False  # whether a poll meanwhile gives the partition up
         kafka: Any = self.kafka
         self.reading = Reading(Settings(), kafka, kafka, self, self._ask, _no_error)  # type: ignore[arg-type]
         self.kafka.pause([TopicPartition(topic, 0) for topic in INPUTS])
@@ -109,6 +110,8 @@ class Desk:
         }
 
     def _more(self, _: float) -> list[Any]:
+        if self.revoked_soon:
+            self.reading.clear()
         found = list(self.soon)
         self.soon.clear()
         return found
@@ -194,6 +197,18 @@ def test_an_end_known_a_little_before_its_records_are_there(desk: Desk) -> None:
 
     assert desk.take(*desk.kafka.fetch(CONTENT)) == {NOTICES: [1], CONTENT: [0]}
     assert desk.told == []
+
+
+def test_a_partition_given_up_while_its_records_are_waited_for(desk: Desk) -> None:
+    """A rebalance comes in any poll, so in that one, too: nothing of it is handed over any more."""
+    desk.kafka.add(NOTICES)
+    desk.take(*desk.kafka.fetch(NOTICES))
+    desk.kafka.add(CONTENT)
+    desk.kafka.add(NOTICES)
+    desk.revoked_soon = True
+
+    assert {} == desk.take(*desk.kafka.fetch(CONTENT))
+    assert [] == desk.told
 
 
 @pytest.mark.parametrize("topic", USER_TOPICS)

@@ -7,6 +7,7 @@ from typing import Any, cast
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.worker.fetch import Fetch
+from streams.worker.folded import Fanned
 from streams.worker.intake import Fetched
 from streams.worker.names import CONTENT, OBJECTIONS
 from streams.worker.rounds import Place, Round
@@ -55,6 +56,8 @@ class Part:
 
     positions: dict[str, int]
     partition: Numbered = Numbered()
+    fanned: tuple[Fanned, ...] = ()
+    handled: tuple[()] = ()
 
 
 def serving(fetch: Lagging) -> WorkerStatus:
@@ -149,6 +152,23 @@ def test_another_assignment_begins_anew() -> None:
     """
     status = serving(Lagging())
     status.taken(taken(OBJECTIONS, Record(7, ago_ms(100))))
+    status.assigned(frozenset({0}), member=True)
+    status.serves(0)
+
+    assert 0 == age_s(status, OBJECTIONS)
+
+
+def test_a_partition_is_given_up_while_the_end_of_a_fan_out_is_committed() -> None:
+    """
+    The commit that ends afterwards ends a fan-out nobody here waits for any more: no harm is done.
+    """
+    status = serving(Lagging())
+    part = cast("Any", Part({}, fanned=(Fanned(OBJECTIONS, ago_ms(100)),)))
+    status.on_folded([part])
+    assert 100 == age_s(status, OBJECTIONS)
+
+    status.assigned(frozenset(), member=False)
+    status._finished(part)
     status.assigned(frozenset({0}), member=True)
     status.serves(0)
 

@@ -173,6 +173,12 @@ class Reading:
         if self._lagging(flowing):
             # The end that a fetch tells is known a little before its records are.
             self._group(more(AGAIN_S), by_place)
+            # Whatever was given up while we waited is nobody's business here any more.
+            by_place = {
+                (topic, number): found
+                for (topic, number), found in by_place.items()
+                if number in self._starts
+            }
             self._lagging(self._flowing(by_place) - flowing)
             for partition in self._flowing(by_place):
                 if self._backlog.lags(partition, self._next):

@@ -7,6 +7,7 @@ Fed by the cycle's milestones; read by /metrics, /readyz and the status page.
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
 import streams
 from streams.core.fold import CAUSED_BY_TIME
@@ -101,9 +102,7 @@ class WorkerStatus:
             for topic, received_ms in part.fanned:
                 if topic not in CAUSED_BY_TIME:
                     self._metrics.published(topic, [received_ms], now_ms)
-            number = part.partition.number
-            for fanned in part.fanned:
-                self._finishing.remove((number, fanned))
+            self._finished(part)
             self._arrived(part)
             self._stores.committed(part)
 
@@ -223,6 +222,13 @@ class WorkerStatus:
             self._metrics.outputs(
                 self._settings.topic(topic), records.get(topic, 0), tombstones.get(topic, 0)
             )
+
+    def _finished(self, part: Folded) -> None:
+        """Note the fan-outs whose last slice is committed."""
+        for fanned in part.fanned:
+            # Given up while its transaction was under way, a partition is forgotten already.
+            with suppress(ValueError):
+                self._finishing.remove((part.partition.number, fanned))
 
     def _arrived(self, part: Folded) -> None:
         number = part.partition.number
