@@ -85,6 +85,10 @@ def faults_command(
         for fault in islice(plan.plan(seed, names), faults_n or DRY_RUN_FAULTS):
             click.echo(str(fault))
         return
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+        if any(keep.iterdir()):
+            raise UsageProblem(f"--keep {keep} is not empty: a run needs a folder of its own.")
     from streams.bench.faults import report
     from streams.bench.faults.run import run
 
@@ -103,8 +107,6 @@ def faults_command(
             prefix="objections-faults-", ignore_cleanup_errors=True
         ) as folder,
     ):
-        if keep is not None:
-            keep.mkdir(parents=True, exist_ok=True)
         place = Path(folder) if keep is None else keep.absolute()
         result = run(place, seed, names, rate_per_s, go_on, lambda text: say("", text))
     options = {"minutes": minutes, "seed": seed, "rate_per_s": rate_per_s, "kinds": names}

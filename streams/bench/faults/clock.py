@@ -15,7 +15,7 @@ from streams.bench.faults.scene import Scene
 def wrong(scene: Scene, fault: Fault) -> str:
     """Restart a worker with a wrong clock, and later with the right one."""
     worker = scene.workers[fault.worker]
-    worker.end()
+    worker.leave()
     worker.variables["CLOCK_OFFSET_S"] = fault.amount
     worker.start()
     try:
@@ -23,6 +23,6 @@ def wrong(scene: Scene, fault: Fault) -> str:
         time.sleep(fault.lasts_s)
     finally:
         del worker.variables["CLOCK_OFFSET_S"]
-        worker.end()
+    worker.leave()
     worker.start()
     return ""

@@ -16,6 +16,7 @@ from streams.bench.faults.scene import LOOK_S, Scene, Wounded
 from streams.errors import CommandError
 
 DAMAGE_BYTES: Final = 64  # of one place
+THROWN_AWAY: Final = "the local store is thrown away: "
 MOUNT_S: Final = 10.0
 START_S: Final = 4.0  # of a worker, on an idle machine
 
@@ -40,8 +41,8 @@ def damage(scene: Scene, fault: Fault) -> str:
         worker.start()
         scene.wait_until_whole()
         return f"{files}; refused, and mended by removing the folder"
-    rebuilt = worker.said().count("local store")
-    return f"{files}; it spoke of its local store {rebuilt} times"
+    thrown_away = worker.said().count(THROWN_AWAY)
+    return f"{files}; {thrown_away} stores were thrown away and read again"
 
 
 def overwrite(folder: Path, places_n: int, chance: random.Random) -> str:

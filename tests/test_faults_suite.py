@@ -1,0 +1,44 @@
+"""
+The fault suite in its quick form: the faults that no other test brings about, one of each kind.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+KINDS: Final = ("network-cut", "clock", "store", "storm")
+SEED: Final = 184  # all four come in its first round, a wrong clock once, and a short storm
+TIMEOUT_S: Final = 240
+
+
+def test_bad_network_wrong_clock_damaged_store_and_storm_do_no_harm(tmp_path: Path) -> None:
+    """
+    One after another under load; what stands in the end is what the inputs say.
+    """
+    path = tmp_path / "faults.json"
+    done = subprocess.run(
+        [
+            *("nice", "-n", "5"),  # beside it other tests look whether a worker is on time
+            *(sys.executable, "-c", "from streams.commands import main; main()"),
+            *("bench", "faults", f"--seed={SEED}", f"--kinds={','.join(KINDS)}"),
+            *(f"--faults={len(KINDS)}", "--minutes=3", "--rate=200", f"--json={path}"),
+        ],
+        env=dict(os.environ) | {"TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+
+    assert 0 == done.returncode, done.stdout + done.stderr
+    content = json.loads(path.read_text())
+    assert dict.fromkeys(KINDS, 1) == {
+        kind: about["times"] for kind, about in content["faults"].items()
+    }
+    assert [] == content["violations"]
+    assert min(content["objections"].values(), default=0) > 0
+    assert min(content["items"].values(), default=0) > 0
+    assert "three brokers" in content["skipped"]
