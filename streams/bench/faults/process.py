@@ -4,6 +4,7 @@ A worker as a process: started, frozen, killed and looked at from outside.
 
 import http.client
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -114,6 +115,11 @@ class Worker:
         """Return how many partitions it serves; 0 while it is not ready."""
         text = self._get("/readyz")
         return int(text.split()[1]) if text.startswith("serving") else 0
+
+    def assigned(self) -> set[int]:
+        """Return the partitions that the group has given it last, by what it says."""
+        found = re.findall(r"assigned: partitions \[([\d, ]*)\]", self.said())
+        return set(map(int, found[-1].split(","))) if found and found[-1] else set()
 
     def _get(self, path: str) -> str:
         host, _, port = str(self.variables["HTTP"]).partition(":")

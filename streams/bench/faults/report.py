@@ -19,6 +19,8 @@ def table(result: Result) -> list[str]:
             mean_s = f"{result.fault_s[kind] / times:.1f} s"
             lines.append(f"{kind:{width}}  {times:5d}  {mean_s:>17}  {about.what}")
     lines += [f"{kind:{width}}  skipped: {why}" for kind, why in sorted(result.skipped.items())]
+    if result.unasked:
+        lines.append(f"not asked for: {', '.join(result.unasked)}")
     lines += [
         "",
         f"faults      {result.faults.total():>9,}",
@@ -50,6 +52,7 @@ def as_json(options: dict[str, Any], result: Result) -> dict[str, Any]:
             for kind, times in result.faults.items()
         },
         "skipped": result.skipped,
+        "not_asked_for": result.unasked,
         "events": result.events,
         "objections": {"filed": result.filed, "withdrawn": result.withdrawn},
         "published": result.published,

@@ -15,7 +15,6 @@ from streams.bench.faults.check import Violation, violations
 from streams.bench.faults.load import NOTICE_ENDS_S
 from streams.bench.faults.plan import KINDS, Fault, plan
 from streams.bench.faults.scene import LOOK_S, Say, Scene, Wounded, running_scene
-from streams.bench.faults.watch import Watch
 from streams.errors import CommandError
 from streams.proof import INPUTS, OUTPUTS
 
@@ -52,7 +51,7 @@ class Result:
     faults, fault_s: how many there were of each kind, and how long until all was whole again.
     events, published: records by topic, in the inputs and in the outputs.
     filed: objections; withdrawn: withdrawals.  ended: what workers said that ended by themselves.
-    skipped: kinds that could not be had here, and why.
+    skipped: kinds that could not be had here, and why.  unasked: those that were not asked for.
     """
 
     faults: Counter[str] = field(default_factory=Counter)
@@ -64,6 +63,7 @@ class Result:
     allowed_items: int = 0
     purged_items: int = 0
     ended: list[str] = field(default_factory=list)
+    unasked: tuple[str, ...] = ()
     skipped: dict[str, str] = field(default_factory=lambda: dict(NOT_HERE))
     violations: list[Violation] = field(default_factory=list)
 
@@ -81,7 +81,7 @@ def run(
 
     Raises CommandError where the run itself goes wrong; what the service does wrong is a violation.
     """
-    result = Result()
+    result = Result(unasked=tuple(kind for kind in KINDS if kind not in kinds))
     for kind, why in _not_here(kinds):
         result.skipped[kind] = why
         say(f"skipped: {kind}: {why}")
@@ -108,8 +108,6 @@ def run(
 def _not_here(kinds: Sequence[str]) -> Iterator[tuple[str, str]]:
     if "disk" in kinds and (why := disk.why_not_full()):
         yield "disk", why
-    for kind in KINDS.keys() - set(kinds):
-        yield kind, "not asked for"
 
 
 def _run_faults(
@@ -155,19 +153,18 @@ def _make_whole(scene: Scene, fault: Fault) -> None:
 def _rest(scene: Scene, result: Result) -> None:
     """Wait until all is done, the last notice window over; then let the workers leave."""
     began_s = time.monotonic()
-    with Watch(scene.settings) as watch:
-        while True:
-            for worker in scene.workers:
-                scene.raise_up(worker)
-            waited_s = time.monotonic() - began_s
-            left = watch.left(int(time.time() * 1000))
-            if not left and waited_s > NOTICE_ENDS_S:
-                break
-            if waited_s > REST_S:
-                what = f"not done {REST_S:.0f} s after the load has ended: {left[:10]}"
-                result.violations.append(Violation("rest", "", "", what))
-                break
-            time.sleep(LOOK_S)
+    while True:
+        for worker in scene.workers:
+            scene.raise_up(worker)
+        waited_s = time.monotonic() - began_s
+        left = scene.watch.left(int(time.time() * 1000))
+        if not left and waited_s > NOTICE_ENDS_S:
+            break
+        if waited_s > REST_S:
+            what = f"not done {REST_S:.0f} s after the load has ended: {left[:10]}"
+            result.violations.append(Violation("rest", "", "", what))
+            break
+        time.sleep(LOOK_S)
     for worker in scene.workers:
         try:
             worker.leave()

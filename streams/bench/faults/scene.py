@@ -12,6 +12,7 @@ from streams.bench.faults.load import Load
 from streams.bench.faults.plan import WORKERS
 from streams.bench.faults.process import Worker
 from streams.bench.faults.proxy import Proxy
+from streams.bench.faults.watch import Watch
 from streams.errors import CommandError
 from streams.kafka import admin
 from streams.kafka.local import HOST, LocalKafka, free_port
@@ -59,6 +60,7 @@ class Scene:
     ) -> None:
         self.folder, self.kafka, self.proxy, self.load = folder, kafka, proxy, load
         self.settings = settings
+        self.watch = Watch(settings)
         shared = {"BOOTSTRAP": f"{HOST}:{proxy.port}", "TOPIC_PREFIX": PREFIX, **WORKER}
         self.workers = [Worker(f"worker-{no}", folder, shared) for no in range(1, WORKERS + 1)]
         self.visitor = Worker("visitor", folder, shared)
@@ -70,6 +72,7 @@ class Scene:
         """End all workers."""
         for worker in (*self.workers, self.visitor):
             worker.end()
+        self.watch.close()
 
     def start_all(self) -> None:
         """Start all workers, of which none is running."""
@@ -100,8 +103,24 @@ class Scene:
             time.sleep(LOOK_S)
 
     def wait_until_whole(self) -> None:
-        """Return when both workers serve, half of the partitions each."""
+        """Return when both workers serve, each some partitions, and Kafka takes the load."""
         self.wait_until_served(*self.workers)
+        sent, deadline_s = self.load.sent, time.monotonic() + WHOLE_S
+        while self.load.acknowledged < sent and self.load.is_alive():
+            if time.monotonic() > deadline_s:
+                left = self.load.sent - self.load.acknowledged
+                raise Wounded(f"Kafka has not taken {left} records of the load for {WHOLE_S:.0f} s")
+            time.sleep(LOOK_S)
+
+    @contextmanager
+    def more_load(self, times: float) -> Iterator[None]:
+        """Let so many times as much come in."""
+        rate_per_s = self.load.rate_per_s
+        self.load.rate_per_s = rate_per_s * times
+        try:
+            yield
+        finally:
+            self.load.rate_per_s = rate_per_s
 
     def raise_up(self, worker: Worker) -> bool:
         """Start *worker* again where it has ended by itself."""

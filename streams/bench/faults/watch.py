@@ -137,10 +137,14 @@ class Watch:
 
     def open_transactions(self) -> list[str]:
         """Return the partitions of outputs and state that hold records not yet committed."""
+        return [f"open at {place}" for place in self.open_places()]
+
+    def open_places(self) -> list[tuple[str, int]]:
+        """Return the same by topic and number."""
         names = [name for name in self._partitions if name not in INPUTS]
         stable = self._ends(names, IsolationLevel.READ_COMMITTED)
         log = self._ends(names, IsolationLevel.READ_UNCOMMITTED)
-        return [f"open at {place}" for place, end in log.items() if stable[place] < end]
+        return [place for place, end in log.items() if stable[place] < end]
 
     def owed(self, now_ms: int) -> list[str]:
         """Return the fan-outs under way and the decisions due, by the committed state."""

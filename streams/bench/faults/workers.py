@@ -4,9 +4,18 @@ Faults of workers: killed, frozen, all gone, coming and going.
 
 import random
 import time
+from contextlib import suppress
+from typing import Final
+
+from confluent_kafka import KafkaException
 
 from streams.bench.faults.plan import Fault
-from streams.bench.faults.scene import Scene
+from streams.bench.faults.process import Worker
+from streams.bench.faults.scene import SETTLED_S, Scene
+
+IN_TRANSACTION: Final = 0.4  # of all freezes
+LOAD_TIMES: Final = 5.0
+TRIES: Final = 30  # at catching a moment
 
 
 def kill(scene: Scene, fault: Fault) -> str:
@@ -19,26 +28,47 @@ def kill(scene: Scene, fault: Fault) -> str:
 
 
 def freeze(scene: Scene, fault: Fault) -> str:
-    """Stop a worker until the other one serves all partitions, then let it go on."""
-    worker = scene.workers[fault.worker]
-    worker.freeze()
+    """
+    Stop a worker until the other one serves all partitions, then let it go on.
+
+    It is stopped with a transaction open, or with a batch in hand and the transaction about to
+    begin: so much comes in that there always is one.
+    """
+    worker, chance = scene.workers[fault.worker], random.Random(fault.seed)
+    in_transaction = chance.random() < IN_TRANSACTION
     try:
+        with scene.more_load(LOAD_TIMES):
+            caught = _freeze(scene, worker, chance, in_transaction=in_transaction)
         scene.wait_until_served(scene.other(worker))
     finally:
         worker.thaw()
-    return ""
+    moment = "in a transaction" if in_transaction else "before a transaction"
+    return moment if caught else "at any moment"
+
+
+def _freeze(scene: Scene, worker: Worker, chance: random.Random, *, in_transaction: bool) -> bool:
+    """Freeze *worker* while it has a transaction open, or none; return whether that was caught."""
+    for _ in range(TRIES):
+        time.sleep(chance.uniform(0.1, 0.3))
+        worker.freeze()
+        time.sleep(SETTLED_S)
+        with suppress(KafkaException):
+            owned = worker.assigned()
+            is_open = any(number in owned for _, number in scene.watch.open_places())
+            if is_open == in_transaction:
+                return True
+        worker.thaw()
+    worker.freeze()
+    return False
 
 
 def outage(scene: Scene, fault: Fault) -> str:
     """Kill all workers, let much come in meanwhile, start them again."""
     for worker in scene.workers:
         worker.end()
-    rate_per_s, before = scene.load.rate_per_s, scene.load.sent
-    scene.load.rate_per_s = rate_per_s * fault.amount
-    try:
+    before = scene.load.sent
+    with scene.more_load(fault.amount):
         time.sleep(fault.lasts_s)
-    finally:
-        scene.load.rate_per_s = rate_per_s
     piled_up = scene.load.sent - before
     scene.start_all()
     return f"{piled_up:,} records piled up"
