@@ -38,16 +38,20 @@ def run(scene: Scene, fault: Fault) -> str:
             file.write(msgspec.json.encode(row) + b"\n")
     command = [*OBJECTIONS, "import", str(path), "--topic=content", "--full-speed", "--wait=0"]
     variables = {"BOOTSTRAP": scene.settings.bootstrap, "TOPIC_PREFIX": PREFIX}
-    done = subprocess.run(
-        command,
-        env=environ_of(variables),
-        cwd=scene.folder,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=IMPORT_S,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            command,
+            env=environ_of(variables),
+            cwd=scene.folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=IMPORT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        message = f"objections import has not ended within {IMPORT_S:.0f} s"
+        raise CommandError(message) from None
     if done.returncode:
         raise CommandError(f"objections import ended with {done.returncode}: {done.stderr}")
     return f"{int(fault.amount):,} rows"

@@ -2,6 +2,7 @@
 What a run has come to, as a table and as JSON.
 """
 
+from collections import Counter
 from typing import Any, Final
 
 from streams.bench.faults.plan import KINDS
@@ -12,6 +13,7 @@ SHOWN_VIOLATIONS: Final = 50
 
 def table(result: Result) -> list[str]:
     """Return the lines people read."""
+    by_rule = Counter(each.rule for each in result.violations)
     width = max(map(len, (*KINDS, *result.skipped)))
     lines = [f"{'fault':{width}}  {'times':>5}  {'whole again after':>17}"]
     for kind, about in KINDS.items():
@@ -29,7 +31,7 @@ def table(result: Result) -> list[str]:
         f"published   {sum(result.published.values()):>9,}  {_counts(result.published)}",
         f"items       {result.allowed_items:>9,}  allowed, {result.purged_items:,} tombstones",
         f"workers     {len(result.ended):>9,}  ended by themselves and were restarted",
-        f"violations  {len(result.violations):>9,}",
+        f"violations  {len(result.violations):>9,}  {_counts(by_rule)}".rstrip(),
     ]
     shown = result.violations[:SHOWN_VIOLATIONS]
     lines += [f"  {each}" for each in shown]
@@ -38,8 +40,8 @@ def table(result: Result) -> list[str]:
     return lines
 
 
-def _counts(by_topic: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in by_topic.items())
+def _counts(by_name: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in by_name.items())
 
 
 def as_json(options: dict[str, Any], result: Result) -> dict[str, Any]:

@@ -88,14 +88,15 @@ def run(
     left = [kind for kind in kinds if kind not in result.skipped]
     with running_scene(folder, seed, rate_per_s, say) as scene:
         say("starting the workers")
-        with scene.load:
-            try:
+        try:
+            with scene.load:
                 scene.start_all()
                 scene.wait_until_whole()
                 if left:
                     _run_faults(scene, plan(seed, left), until, result, say)
-            except Wounded as wounded:
-                result.violations.append(Violation("whole", "", "", str(wounded)))
+        except CommandError as error:  # the check tells the more of it
+            rule = "whole" if isinstance(error, Wounded) else "load"
+            result.violations.append(Violation(rule, "", "", str(error)))
         say(f"{scene.load.sent:,} records sent; waiting until all is done")
         _rest(scene, result)
         result.ended += scene.ended
