@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from streams.commands.bench_common import print_all, progress, split_names
+from streams.commands.common import read_settings
 from streams.errors import CheckFailed, UsageProblem
 
 DRY_RUN_FAULTS = 30
@@ -41,6 +42,11 @@ DRY_RUN_FAULTS = 30
 @click.option("--list", "listing", is_flag=True, help="Tell the kinds of faults, and do nothing.")
 @click.option("--dry-run", is_flag=True, help="Print the first faults of the seed, and do nothing.")
 @click.option(
+    "--bootstrap",
+    metavar="HOST:PORT",
+    help="Kafka to run on, without encryption, which no harm is done to; else one is started.",
+)
+@click.option(
     "--keep",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for all logs and data, which stays.  [default: one that is removed at the end]",
@@ -59,16 +65,18 @@ def faults_command(
     faults_n: int | None,
     listing: bool,
     dry_run: bool,
+    bootstrap: str | None,
     keep: Path | None,
     json_path: Path | None,
 ) -> None:
     """
     Take workers, Kafka, network, clock and disk away under load, and prove the outputs.
 
-    Starts a Kafka and two workers of its own.  Faults come one after another, the same for the same
-    seed; each begins when all is whole again.  At the end what was published must be what the pure
-    core computes from the inputs, no epoch may have fallen, nothing may have been allowed without a
-    decision, nothing been committed twice.  Exit status 1: something was; each violation is named.
+    Starts two workers, and a Kafka unless --bootstrap names one.  Faults come one after another,
+    the same for the same seed; each begins when all is whole again.  What was published must in the
+    end be what the pure core computes from the inputs; no epoch may have fallen, nothing may have
+    been allowed without a decision, nothing been committed twice.  Exit status 1: something was;
+    each violation is named.
     """
     from streams.bench.faults import plan
 
@@ -108,8 +116,15 @@ def faults_command(
         ) as folder,
     ):
         place = Path(folder) if keep is None else keep.absolute()
-        result = run(place, seed, names, rate_per_s, go_on, lambda text: say("", text))
-    options = {"minutes": minutes, "seed": seed, "rate_per_s": rate_per_s, "kinds": names}
+        address = None if bootstrap is None else read_settings(bootstrap).bootstrap
+        result = run(place, address, seed, names, rate_per_s, go_on, lambda text: say("", text))
+    options = {
+        "minutes": minutes,
+        "seed": seed,
+        "rate_per_s": rate_per_s,
+        "kinds": names,
+        "bootstrap": bootstrap,
+    }
     print_all(report.table(result), json_path, report.as_json(options, result))
     if result.violations:
         count = len(result.violations)

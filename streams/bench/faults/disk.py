@@ -5,6 +5,7 @@ Faults under a local store: damaged files, and a disk that is full.
 import random
 import shutil
 import subprocess
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -119,13 +120,12 @@ def why_not_full() -> str:
     """Return why no small disk can be made here; empty where it can."""
     if shutil.which("mount") is None:
         return "there is no program mount"
-    folder = Path("/tmp") / "objections-small-disk"  # noqa: S108  (empty, and removed at once)
-    try:
-        _mount(folder, 1)
-    except CommandError as error:
-        return str(error)
-    _unmount(folder)
-    folder.rmdir()
+    with tempfile.TemporaryDirectory(prefix="objections-small-disk-") as name:
+        try:
+            _mount(Path(name), 1)
+        except CommandError as error:
+            return str(error)
+        _unmount(Path(name))
     return ""
 
 

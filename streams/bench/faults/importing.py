@@ -10,7 +10,7 @@ import msgspec
 
 from streams.bench.faults.plan import Fault
 from streams.bench.faults.process import OBJECTIONS, environ_of
-from streams.bench.faults.scene import PREFIX, Scene
+from streams.bench.faults.scene import Scene
 from streams.core.reasons import PRODUCTS
 from streams.errors import CommandError
 
@@ -37,7 +37,7 @@ def run(scene: Scene, fault: Fault) -> str:
             }
             file.write(msgspec.json.encode(row) + b"\n")
     command = [*OBJECTIONS, "import", str(path), "--topic=content", "--full-speed", "--wait=0"]
-    variables = {"BOOTSTRAP": scene.settings.bootstrap, "TOPIC_PREFIX": PREFIX}
+    variables = {"BOOTSTRAP": scene.settings.bootstrap, "TOPIC_PREFIX": scene.settings.topic_prefix}
     try:
         done = subprocess.run(
             command,

@@ -70,6 +70,7 @@ class Result:
 
 def run(
     folder: Path,
+    bootstrap: str | None,
     seed: int,
     kinds: Sequence[str],
     rate_per_s: float,
@@ -79,14 +80,16 @@ def run(
     """
     Run faults of *kinds* under load in *folder*, as long as *until* says of the next one.
 
+    bootstrap: a Kafka of others, to which no harm is done; else one is started.
+
     Raises CommandError where the run itself goes wrong; what the service does wrong is a violation.
     """
     result = Result(unasked=tuple(kind for kind in KINDS if kind not in kinds))
-    for kind, why in _not_here(kinds):
+    for kind, why in _not_here(kinds, own_kafka=bootstrap is None):
         result.skipped[kind] = why
         say(f"skipped: {kind}: {why}")
     left = [kind for kind in kinds if kind not in result.skipped]
-    with running_scene(folder, seed, rate_per_s, say) as scene:
+    with running_scene(folder, bootstrap, seed, rate_per_s, say) as scene:
         say("starting the workers")
         try:
             with scene.load:
@@ -106,7 +109,11 @@ def run(
     return result
 
 
-def _not_here(kinds: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _not_here(kinds: Sequence[str], *, own_kafka: bool) -> Iterator[tuple[str, str]]:
+    if not own_kafka:
+        for kind in kinds:
+            if kind.startswith(("broker-", "network-")):
+                yield kind, "only a Kafka started here is harmed, not that of --bootstrap"
     if "disk" in kinds and (why := disk.why_not_full()):
         yield "disk", why
 

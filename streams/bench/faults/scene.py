@@ -13,13 +13,12 @@ from streams.bench.faults.plan import WORKERS
 from streams.bench.faults.process import Worker
 from streams.bench.faults.proxy import Proxy
 from streams.bench.faults.watch import Watch
+from streams.bench.run import fresh_place
 from streams.errors import CommandError
-from streams.kafka import admin
 from streams.kafka.local import HOST, LocalKafka, free_port
 from streams.settings import Settings
 
 PARTITIONS: Final = 4
-PREFIX: Final = "faults."
 WHOLE_S: Final = 120.0  # on a busy machine; a second or two after a session's end on an idle one
 LOOK_S: Final = 0.05
 SETTLED_S: Final = 0.5  # after which a commit asked for has been carried out on all partitions
@@ -56,17 +55,35 @@ class Scene:
     """
 
     def __init__(
-        self, folder: Path, kafka: LocalKafka, proxy: Proxy, load: Load, settings: Settings
+        self,
+        folder: Path,
+        settings: Settings,
+        load: Load,
+        kafka: LocalKafka | None,
+        proxy: Proxy | None,
     ) -> None:
-        self.folder, self.kafka, self.proxy, self.load = folder, kafka, proxy, load
-        self.settings = settings
+        self.folder, self.settings, self.load = folder, settings, load
+        self._kafka, self._proxy = kafka, proxy
         self.watch = Watch(settings)
-        shared = {"BOOTSTRAP": f"{HOST}:{proxy.port}", "TOPIC_PREFIX": PREFIX, **WORKER}
+        bootstrap = settings.bootstrap if proxy is None else f"{HOST}:{proxy.port}"
+        shared = {"BOOTSTRAP": bootstrap, "TOPIC_PREFIX": settings.topic_prefix, **WORKER}
         self.workers = [Worker(f"worker-{no}", folder, shared) for no in range(1, WORKERS + 1)]
         self.visitor = Worker("visitor", folder, shared)
         self.ended: list[str] = []
         self.crashes: list[str] = []
         self.starts_ms: list[int] = []
+
+    @property
+    def kafka(self) -> LocalKafka:
+        """The Kafka that faults are done to."""
+        assert self._kafka is not None, "a Kafka of others is left alone"
+        return self._kafka
+
+    @property
+    def proxy(self) -> Proxy:
+        """What stands between it and the workers."""
+        assert self._proxy is not None, "nothing stands before a Kafka of others"
+        return self._proxy
 
     def close(self) -> None:
         """End all workers."""
@@ -159,20 +176,29 @@ class Scene:
 
 
 @contextmanager
-def running_scene(folder: Path, seed: int, rate_per_s: float, say: Say) -> Iterator[Scene]:
-    """Return a scene with Kafka and a load, in which no worker runs yet; all ends with it."""
-    taken, told = free_port(), free_port()
+def running_scene(
+    folder: Path, bootstrap: str | None, seed: int, rate_per_s: float, say: Say
+) -> Iterator[Scene]:
+    """
+    Return a scene with a load, in which no worker runs yet; all ends with it.
+
+    bootstrap: a Kafka of others; else one is started, behind a proxy.
+    """
     with ExitStack() as stack:
-        say("starting Kafka")
-        kafka = stack.enter_context(
-            LocalKafka(folder / "kafka", properties=BROKER, proxied=(taken, told), say=say)
-        )
-        proxy = stack.enter_context(Proxy(told, taken))
+        kafka = proxy = None
+        if bootstrap is None:
+            say("starting Kafka")
+            taken, told = free_port(), free_port()
+            kafka = stack.enter_context(
+                LocalKafka(folder / "kafka", properties=BROKER, proxied=(taken, told), say=say)
+            )
+            proxy = stack.enter_context(Proxy(told, taken))
+            bootstrap = kafka.bootstrap
+        place = stack.enter_context(fresh_place(bootstrap, PARTITIONS, folder, "faults"))
         settings = Settings(
-            bootstrap=kafka.bootstrap, topic_prefix=PREFIX, group=f"{PREFIX}objections"
+            bootstrap=bootstrap, topic_prefix=place.prefix, group=f"{place.prefix}objections"
         )
-        admin.apply(admin.connect(settings), settings, PARTITIONS)
         load = Load(settings, seed, rate_per_s=rate_per_s, fresh=10)
-        scene = Scene(folder, kafka, proxy, load, settings)
+        scene = Scene(place.folder, settings, load, kafka, proxy)
         stack.callback(scene.close)
         yield scene

@@ -14,8 +14,8 @@ from streams.bench.faults.process import Worker
 from streams.bench.faults.scene import SETTLED_S, Scene
 
 IN_TRANSACTION: Final = 0.4  # of all freezes
-LOAD_TIMES: Final = 5.0
-TRIES: Final = 30  # at catching a moment
+LOAD_TIMES: Final = 4.0
+TRIES: Final = 10  # at catching a moment
 
 
 def kill(scene: Scene, fault: Fault) -> str:
