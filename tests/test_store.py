@@ -242,3 +242,34 @@ def test_meta_rows_are_apart_from_the_state(open_store: Open) -> None:
 
     for kind in (rows.USER, rows.JOB, rows.ITEM, rows.TIMER, rows.POSITION, rows.DEAD_LETTER):
         assert [] == list(store.scan(kind))
+
+
+# A file may get no larger than this: as on a disk that is full.
+CRAMPED = """
+import resource, sys
+from pathlib import Path
+from streams.errors import Halt
+from streams.state.store import BROKEN_MARK, Broken, Memory, Store
+
+store = Store(Path(sys.argv[1]), Memory(1024 * 1024))
+resource.setrlimit(resource.RLIMIT_FSIZE, (256 * 1024, resource.RLIM_INFINITY))
+try:
+    for number in range(1_000):
+        store.write([(b"u%d" % number, bytes(4096))], {})
+except Halt as error:
+    print(type(error).__name__, (store.path / BROKEN_MARK).exists(), error)
+"""
+
+
+def test_no_room_is_said_and_is_no_damage(tmp_path: Path) -> None:
+    """Where, what, and what to do; the rows there are stay fit for use."""
+    path = tmp_path / "0"
+    done = subprocess.run(
+        [sys.executable, "-c", CRAMPED, str(path)], capture_output=True, text=True, check=False
+    )
+
+    assert done.stdout.startswith(f"Halt False {path}: the local store cannot be read or written")
+    assert "make room" in done.stdout
+    store = Store(path, Memory(MIB))
+    assert store.get(b"u0") == bytes(4096)
+    store.close()

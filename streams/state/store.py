@@ -42,6 +42,8 @@ BROKEN_MARK: Final = "BROKEN"  # a file in the folder: a read has found that its
 _OF_THE_MACHINE: Final = (
     "/LOCK:",
     "No space left",
+    "Disk quota exceeded",
+    "File too large",
     "Permission denied",
     "Read-only file system",
     "Too many open files",
@@ -73,8 +75,9 @@ class Store:
     """
     One partition's rows, ordered by key.
 
-    Raises `Halt` where the folder cannot be opened, as another process has it, and `Broken` where
-    its files are damaged.  Damage found later leaves a mark, and the next opening raises `Broken`.
+    Raises `Halt` where the folder cannot be opened, as another process has it, or used, as the disk
+    is full, and `Broken` where its files are damaged.  Damage found later leaves a mark, and the
+    next opening raises `Broken`.
     """
 
     def __init__(self, path: Path, memory: Memory) -> None:
@@ -176,8 +179,14 @@ class Store:
 
     def _failure(self, error: Exception) -> Exception:
         """Return what to raise for *error*; damage is marked, so that the next opening knows."""
-        if isinstance(error, DbClosedError) or not _is_damage(error):
+        if isinstance(error, DbClosedError):
             return error
+        if not _is_damage(error):
+            return Halt(
+                f"{self.path}: the local store cannot be read or written: {error}. Nothing is "
+                "lost, the changelogs have it: make room or mend the disk, and start the worker "
+                "again"
+            )
         with suppress(OSError):
             (self.path / BROKEN_MARK).write_text(str(error))
         return Broken(

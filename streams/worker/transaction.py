@@ -241,5 +241,7 @@ class Publisher:
         ]
         try:
             partition.store.write(rows, partition.reached)
+        except Halt:
+            raise
         except Exception as failure:  # rocksdict raises bare ones
             raise Halt(f"{partition.store.path}: rows could not be written: {failure}") from failure
