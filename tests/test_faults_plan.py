@@ -31,6 +31,7 @@ def test_a_seed_gives_the_same_faults() -> None:
 
     assert first == again
     assert first != other
+    assert [*islice(plan(1, ["kill", "disk"]), 9)] == [*islice(plan(1, ["disk", "kill"]), 9)]
     assert list(range(1, 41)) == [fault.number for fault in first]
 
 

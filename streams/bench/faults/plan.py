@@ -92,7 +92,7 @@ class Fault(NamedTuple):
 
 def plan(seed: int, kinds: Sequence[str] = tuple(KINDS)) -> Iterator[Fault]:
     """
-    Yield faults without end; the same *seed* and *kinds* give the same ones.
+    Yield faults without end; the same *seed* and *kinds*, in any order, give the same ones.
 
     They come in rounds, in which each kind has its share in a random order: a run that is long
     enough for one round has met every kind.
@@ -100,7 +100,7 @@ def plan(seed: int, kinds: Sequence[str] = tuple(KINDS)) -> Iterator[Fault]:
     chance = random.Random(f"faults/{seed}")
     numbers = count(1)
     while True:
-        turn = [kind for kind in kinds for _ in range(KINDS[kind].share)]
+        turn = [kind for kind in KINDS if kind in kinds for _ in range(KINDS[kind].share)]
         chance.shuffle(turn)
         for kind in turn:
             yield _fault(next(numbers), kind, chance)
