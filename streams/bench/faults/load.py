@@ -25,6 +25,8 @@ ITEMS_MAX: Final = 40  # of one user
 RATE_PER_S: Final = 250.0
 TICK_S: Final = 0.01
 FLUSH_S: Final = 60.0
+STUCK_S: Final = 20.0  # without an answer: longer than Kafka is away
+PURGE_S: Final = 5.0
 BORN: Final = ("1980-02-29", "2015-06-15")  # an adult and a minor, in turn
 NOTICE_DAYS: Final = 30  # the policy's window
 NOTICE_ENDS_S: Final = 4.0  # within the run, for some: then time decides, and no record
@@ -124,6 +126,7 @@ class Load(threading.Thread):
     plain: without what the clock decides, and without bad records.
     fresh: how many of the users make room for new ones whenever all have had their turn.
     sent, acknowledged: how many records so far.  What Kafka did not take fails the block's end.
+    abandoned: those whose client was stuck and was renewed: they are in the log once or never.
     rate_per_s: may be changed at any time.
     """
 
@@ -139,7 +142,8 @@ class Load(threading.Thread):
     ) -> None:
         super().__init__(name="load", daemon=True)
         self.rate_per_s = rate_per_s
-        self.sent = self.acknowledged = 0
+        self.sent = self.acknowledged = self.abandoned = 0
+        self._answered_s = 0.0
         self._chance = random.Random(seed)
         self._numbers = count()
         self._plain = plain
@@ -147,19 +151,14 @@ class Load(threading.Thread):
         self._users = [self._new_user() for _ in range(users)]
         self._turn: list[LoadUser] = []
         self._settings = settings
-        self._producer = Producer(
-            settings.kafka(
-                acks="all",
-                partitioner="murmur2_random",
-                linger_ms=5,
-                enable_idempotence=True,
-                # A leader that was looked for while Kafka was away is not looked for again sooner.
-                topic_metadata_refresh_interval_ms=1_000,
-            ),
-            logger=QUIET,
-        )
+        self._producer = self._connect()
         self._stopping = threading.Event()
         self._error: BaseException | None = None
+
+    @property
+    def under_way(self) -> int:
+        """How many records Kafka has still to acknowledge."""
+        return self.sent - self.acknowledged - self.abandoned
 
     @property
     def user_ids(self) -> list[str]:
@@ -187,12 +186,40 @@ class Load(threading.Thread):
                     owed -= 1
                     self._send_one()
                 self._raise_failed()
-            left = self._producer.flush(FLUSH_S)
+                if not self.under_way:
+                    self._answered_s = now_s
+                elif now_s - self._answered_s > STUCK_S:
+                    self._renew()
+            if self._producer.flush(FLUSH_S):
+                self._renew()
             self._raise_failed()
-            if left:
-                raise CommandError(f"{left} records were not acknowledged within {FLUSH_S:.0f} s")
         except BaseException as error:  # noqa: BLE001  (raised by the block's end)
             self._error = error
+
+    def _connect(self) -> Producer:
+        return Producer(
+            self._settings.kafka(
+                acks="all",
+                partitioner="murmur2_random",
+                linger_ms=5,
+                enable_idempotence=True,
+                # A leader that was looked for while Kafka was away is not looked for again sooner.
+                topic_metadata_refresh_interval_ms=1_000,
+            ),
+            logger=QUIET,
+        )
+
+    def _renew(self) -> None:
+        """
+        Go on with a new client, and give up what the old one holds.
+
+        Seen in librdkafka 2.16: an idempotent producer that was told of partitions without leader,
+        as Kafka stood still, sends nothing any more.
+        """
+        self._producer.purge()
+        self._producer.flush(PURGE_S)
+        self._producer = self._connect()
+        self._answered_s = time.monotonic()
 
     def _new_user(self) -> LoadUser:
         return LoadUser(f"u{next(self._numbers)}", self._chance, timed=not self._plain)
@@ -224,8 +251,13 @@ class Load(threading.Thread):
 
     def _on_delivery(self, error: KafkaError | None, _message: Message) -> None:
         # Raised here, confluent-kafka 2.16 would lose it.
-        self._failed = self._failed or error
-        self.acknowledged += error is None
+        if error is None:
+            self.acknowledged += 1
+            self._answered_s = time.monotonic()
+        elif error.code() in {KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT}:
+            self.abandoned += 1
+        else:
+            self._failed = self._failed or error
 
     _failed: KafkaError | None = None
 

@@ -33,6 +33,10 @@ def table(result: Result) -> list[str]:
         f"workers     {len(result.ended):>9,}  ended by themselves and were restarted",
         f"violations  {len(result.violations):>9,}  {_counts(by_rule)}".rstrip(),
     ]
+    if result.abandoned:
+        lines.insert(
+            -1, f"given up    {result.abandoned:>9,}  records of the load, whose client was stuck"
+        )
     shown = result.violations[:SHOWN_VIOLATIONS]
     lines += [f"  {each}" for each in shown]
     if len(result.violations) > len(shown):
@@ -56,6 +60,7 @@ def as_json(options: dict[str, Any], result: Result) -> dict[str, Any]:
         "skipped": result.skipped,
         "not_asked_for": result.unasked,
         "events": result.events,
+        "given_up": result.abandoned,
         "objections": {"filed": result.filed, "withdrawn": result.withdrawn},
         "published": result.published,
         "items": {"allowed": result.allowed_items, "tombstones": result.purged_items},

@@ -50,6 +50,7 @@ class Result:
 
     faults, fault_s: how many there were of each kind, and how long until all was whole again.
     events, published: records by topic, in the inputs and in the outputs.
+    abandoned: records of the load that were given up as its own client was stuck.
     filed: objections; withdrawn: withdrawals.  ended: what workers said that ended by themselves.
     skipped: kinds that could not be had here, and why.  unasked: those that were not asked for.
     """
@@ -58,6 +59,7 @@ class Result:
     fault_s: Counter[str] = field(default_factory=Counter)
     events: dict[str, int] = field(default_factory=dict)
     published: dict[str, int] = field(default_factory=dict)
+    abandoned: int = 0
     filed: int = 0
     withdrawn: int = 0
     allowed_items: int = 0
@@ -103,6 +105,7 @@ def run(
         say(f"{scene.load.sent:,} records sent; waiting until all is done")
         _rest(scene, result)
         result.ended += scene.ended
+        result.abandoned = scene.load.abandoned
         result.violations += [Violation("crash", "", "", said) for said in scene.crashes]
         say("checking")
         _check(scene, result)

@@ -123,11 +123,14 @@ class Scene:
         """Return when both workers serve, each some partitions, and Kafka takes the load."""
         self.wait_until_served(*self.workers)
         sent, deadline_s = self.load.sent, time.monotonic() + WHOLE_S
-        while self.load.acknowledged < sent and self.load.is_alive():
+        while self._answered() < sent and self.load.is_alive():
             if time.monotonic() > deadline_s:
-                left = self.load.sent - self.load.acknowledged
+                left = self.load.under_way
                 raise Wounded(f"Kafka has not taken {left} records of the load for {WHOLE_S:.0f} s")
             time.sleep(LOOK_S)
+
+    def _answered(self) -> int:
+        return self.load.acknowledged + self.load.abandoned
 
     @contextmanager
     def more_load(self, times: float) -> Iterator[None]:
