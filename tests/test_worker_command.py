@@ -87,6 +87,11 @@ def test_a_clock_that_is_off_is_announced_loudly(served: Worker) -> None:
     )
 
 
+def test_the_state_is_for_the_worker_alone(served: Worker) -> None:
+    """Dates of birth are in it: nobody else on the machine may read them."""
+    assert served.state_dir.stat().st_mode & 0o777 == 0o700
+
+
 def test_a_state_folder_in_use_is_refused(kafka: LocalKafka, served: Worker) -> None:
     """
     Two workers never share a state folder: the second says whose setting it is and what to do.
