@@ -24,6 +24,7 @@ __all__ = [
     "Config",
     "Definition",
     "Example",
+    "Personal",
     "Role",
     "accepted",
     "definition",
@@ -52,6 +53,22 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     because: str
 
 
+class Personal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """
+    What a topic holds of people; the page deploy/personal_data/README.md is made of it.
+
+    fields: those of the value, and headers, that tell something of a person.
+    what: in words, where the values have no fields or none of them is about people.
+    why: what it is kept for.
+    ends: when it is no longer kept, besides what `config` says.
+    """
+
+    why: str
+    ends: str
+    fields: tuple[str, ...] = ()
+    what: str = ""
+
+
 class Definition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
     What one topic.yaml says.
@@ -59,6 +76,7 @@ class Definition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     partitions: `shared` is the count all shared topics of a prefix have, a number stays fixed.
     fields: name and meaning of each field of a value that is JSON.
     headers: name and meaning of each header a record may carry.
+    personal: what of it is about people, and how long it stays.
     no_schema: why there is no schema.v1.json; empty where there is one.
     """
 
@@ -72,6 +90,7 @@ class Definition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     partitions: Literal["shared"] | int
     partitions_because: str
     config: dict[str, Config]
+    personal: Personal
     fields: dict[str, str] = {}
     headers: dict[str, str] = {}
     no_schema: str = ""

@@ -166,7 +166,7 @@ async def _serve(settings: Settings, policy: Policy, changelogs: Changelogs, ins
 def _own(state_dir: Path) -> Iterator[None]:
     """Hold the folder of the local stores: two workers on it would break both."""
     try:
-        state_dir.mkdir(parents=True, exist_ok=True)
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # dates of birth are in it
         lock = (state_dir / "lock").open("w")
     except OSError as error:
         raise UsageProblem(f"OBJECTIONS_STATE_DIR: {state_dir} cannot be used: {error}") from error
