@@ -28,6 +28,7 @@ from streams.metrics import Metrics
 from streams.policy_file import read_policy
 from streams.settings import Settings
 from streams.worker.app import ObjectionWorker, make_app, read_instance
+from streams.worker.http import check_token
 from streams.worker.names import CHANGELOGS, DECISIONS, INPUTS, OUTPUTS, USERS_CHANGELOG
 from streams.worker.receipt_notes import Following
 from streams.worker.restore import Changelogs
@@ -46,6 +47,7 @@ def run_worker(settings: Settings) -> None:
 
     Raises CommandError (exit statuses 1 to 3) or Halt, with the reason.
     """
+    check_token(settings)
     policy = Policy() if settings.policy is None else read_policy(settings.policy)
     signal.signal(signal.SIGTERM, _interrupt)
     faulthandler.enable()  # a crash within a client library would leave no word in the log
