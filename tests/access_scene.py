@@ -13,7 +13,8 @@ from typing import Final, NamedTuple
 from unittest.mock import patch
 
 from deploy.acls import __main__ as acls
-from deploy.acls.roles import read_roles
+from deploy.acls.grant import grant
+from deploy.acls.roles import Place, read_roles, rules
 from streams.kafka import admin
 from tests.making import content, grown_up, notice, objection
 from tests.secured_kafka import ADMIN, SecuredKafka, secured_kafka
@@ -21,6 +22,15 @@ from tests.worker_process import ROOT, Worker
 
 ROLES: Final = tuple(read_roles())
 STRANGER: Final = "stranger"  # known by its password, and with no rights
+# Workers that lack one right each, by their users' names: the rule's operation, and its name.
+LACKING: Final = {
+    "lacks-group": ("Read", "lacks-group"),
+    "lacks-transactions": ("Write", "lacks-transactions-"),
+    "lacks-output": ("Write", "denied.training-users"),
+    "lacks-input": ("Read", "denied.content"),
+    "lacks-changelog": ("Read", "denied.objections-content-changelog"),
+}
+DENIED_PREFIX: Final = "denied."
 PARTITIONS: Final = 2
 PREFIX: Final = "eu."
 TABLE_PREFIX: Final = "table."  # where tests write what no role would
@@ -86,11 +96,19 @@ class Access:
 @contextmanager
 def access(folder: Path) -> Iterator[Access]:
     """Run the Kafka, with topics and rights."""
-    with secured_kafka(folder, [*ROLES, STRANGER]) as secured:
+    with secured_kafka(folder, [*ROLES, STRANGER, *LACKING]) as secured:
         scene = Access(secured, folder)
         for prefix in (PREFIX, TABLE_PREFIX):
             settings = secured.settings(ADMIN, prefix)
             admin.apply(admin.connect(settings), settings, PARTITIONS)
             named = (f"--principal={role}=User:{role}" for role in ROLES)
             assert 0 == scene.deploy_acls(prefix, *named)
+        settings = secured.settings(ADMIN, DENIED_PREFIX)
+        client = admin.connect(settings)
+        admin.apply(client, settings, PARTITIONS)
+        for name, lacked in LACKING.items():
+            wanted = rules("worker", f"User:{name}", Place(DENIED_PREFIX, name))
+            left = [each for each in wanted if (each.operation, each.name) != lacked]
+            assert len(wanted) == len(left) + 1
+            grant(client, settings, left)
         yield scene

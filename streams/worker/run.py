@@ -23,6 +23,7 @@ import topics
 from streams.core.policy import Policy
 from streams.errors import CheckFailed, CommandError, Unreachable, UsageProblem
 from streams.kafka import admin
+from streams.kafka.denied import perhaps_hidden
 from streams.kafka.topics_compare import FIXED_COUNT, Cluster
 from streams.metrics import Metrics
 from streams.policy_file import read_policy
@@ -111,6 +112,8 @@ def check_topics(cluster: Cluster, settings: Settings) -> None:
         )
     if problems:
         advice = "mend it with `objections topics apply`, look with `objections topics check`"
+        if missing:
+            advice += f";{perhaps_hidden(settings)}" if perhaps_hidden(settings) else ""
         raise CheckFailed("\n".join([*problems, advice]))
     _record_partitions(settings, counts["objections"])
 
