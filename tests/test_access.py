@@ -164,9 +164,7 @@ def test_only_workers_use_the_workers_group_and_transactions(scene: Access, role
     Nobody else can join their group, or fence their producers.
     """
     settings = scene.secured.settings(role, TABLE_PREFIX)
-    producer = Producer(
-        settings.kafka(transactional_id=f"{settings.group}-x"), logger=QUIET
-    )
+    producer = Producer(settings.kafka(transactional_id=f"{settings.group}-x"), logger=QUIET)
     consumer = reader(settings, logger=QUIET)
     consumer.subscribe([settings.topic("objections")])
 
@@ -238,9 +236,7 @@ def writable(scene: Access, role: str) -> set[str]:
     return {name for name, error in said.items() if error is None}
 
 
-def read_all(
-    scene: Access, role: str, names: Iterable[str]
-) -> dict[tuple[str, str], bytes | None]:
+def read_all(scene: Access, role: str, names: Iterable[str]) -> dict[tuple[str, str], bytes | None]:
     """Return the last value of each key of the topics *names* of PREFIX, as *role* reads them."""
     settings = scene.secured.settings(role, PREFIX)
     consumer = reader(settings, logger=QUIET)

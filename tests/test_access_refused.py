@@ -20,9 +20,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Access]:
     """Return the Kafka that refuses, with records that make a worker write."""
     with access(tmp_path_factory.mktemp("refused")) as found:
         variables = found.secured.variables(ADMIN)
-        options = {
-            name.removeprefix("KAFKA_").lower(): value for name, value in variables.items()
-        }
+        options = {name.removeprefix("KAFKA_").lower(): value for name, value in variables.items()}
         with Inputs(found.secured.kafka, DENIED_PREFIX, **options) as inputs:
             inputs.send(
                 ("account-ages", grown_up(user_id="ann")),
@@ -48,7 +46,7 @@ def ended(scene: Access) -> dict[str, Worker]:
     for each in workers.values():
         each.start()
     for each in workers.values():
-        each.wait_end()
+        each.wait_end(25)
     return workers
 
 
@@ -57,9 +55,9 @@ def ended(scene: Access) -> dict[str, Worker]:
     [
         ("lacks-group", "being in group lacks-group"),
         ("lacks-transactions", "using the transactional id lacks-transactions-"),
-        ("lacks-output", "writing denied.training-users"),
+        ("lacks-output", "denied.training-users: Write"),
         ("lacks-input", "denied.content"),
-        ("lacks-changelog", "denied.objections-content-changelog"),
+        ("lacks-changelog", "denied.objections-content-changelog: Read"),
     ],
 )
 def test_a_right_that_lacks_is_named(ended: dict[str, Worker], name: str, said: str) -> None:
@@ -78,7 +76,11 @@ def test_a_right_that_lacks_is_named(ended: dict[str, Worker], name: str, said: 
 @pytest.mark.parametrize(
     "variable,said,remedy",
     [
-        ("KAFKA_SASL_PASSWORD", "does not let the user worker in", "OBJECTIONS_KAFKA_SASL_PASSWORD"),
+        (
+            "KAFKA_SASL_PASSWORD",
+            "does not let the user worker in",
+            "OBJECTIONS_KAFKA_SASL_PASSWORD",
+        ),
         (
             "KAFKA_SSL_CA_LOCATION",
             "the certificate of Kafka",

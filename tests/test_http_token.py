@@ -32,7 +32,9 @@ def statuses(settings: Settings, header: str | None, method: str = "GET") -> dic
         port = server.address.rpartition(":")[2]
         headers = {} if header is None else {"Authorization": header}
         try:
-            async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", headers=headers) as session:
+            async with aiohttp.ClientSession(
+                f"http://127.0.0.1:{port}", headers=headers
+            ) as session:
                 found = {}
                 for path in (*CLOSED, *OPEN):
                     async with session.request(method, path) as response:

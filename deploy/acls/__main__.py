@@ -68,9 +68,9 @@ def _act(chosen: argparse.Namespace) -> None:
     client = admin.connect(settings)
     if not chosen.check:
         grant(client, settings, wanted)
-    found = compare(client, settings, wanted)
+    found = compare(client, settings, wanted, place)
     for other in found.others:
-        print(f"beyond its role: {other}", file=sys.stderr)
+        print(f"beyond its role, here: {other}", file=sys.stderr)
     if not chosen.check:
         print(f"{len(wanted)} rights stand for {len(chosen.principal)} roles")
         return

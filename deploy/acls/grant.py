@@ -14,7 +14,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # all of it is
     ResourceType,
 )
 
-from deploy.acls.roles import Resource, Rule
+from deploy.acls.roles import Place, Resource, Rule
 from streams.errors import CommandError, Unreachable
 from streams.settings import Settings
 
@@ -51,8 +51,10 @@ def grant(client: AdminClient, settings: Settings, rules: Iterable[Rule]) -> Non
             raise _translated(error, settings, what) from error
 
 
-def compare(client: AdminClient, settings: Settings, rules: list[Rule]) -> Differences:
-    """Return how what stands for the principals of *rules* differs from them."""
+def compare(
+    client: AdminClient, settings: Settings, rules: list[Rule], place: Place
+) -> Differences:
+    """Return how what stands for the principals of *rules* at *place* differs from them."""
     found: set[AclBinding] = set()
     for principal in {rule.principal for rule in rules}:
         any_of_it = AclBindingFilter(
@@ -71,7 +73,9 @@ def compare(client: AdminClient, settings: Settings, rules: list[Rule]) -> Diffe
             raise _translated(error, settings, f"telling the rights of {principal}") from error
     wanted = {_binding(rule): rule for rule in rules}
     missing = [rule for binding, rule in wanted.items() if binding not in found]
-    return Differences(missing, sorted(_shown(each) for each in found - wanted.keys()))
+    return Differences(
+        missing, sorted(_shown(each) for each in found - wanted.keys() if _is_at(each, place))
+    )
 
 
 def _binding(rule: Rule) -> AclBinding:
@@ -85,6 +89,14 @@ def _binding(rule: Rule) -> AclBinding:
         _OPERATIONS[rule.operation],
         AclPermissionType.ALLOW,
     )
+
+
+def _is_at(found: AclBinding, place: Place) -> bool:
+    """Whether a right is about names at *place*, and not only about those of another prefix."""
+    name = str(found.name)
+    if found.resource_pattern_type == ResourcePatternType.PREFIXED:
+        return any(each.startswith(name) or name.startswith(each) for each in place[:2])
+    return name == "*" or name.startswith((place.prefix, place.group))
 
 
 def _shown(found: AclBinding) -> str:

@@ -20,7 +20,7 @@ RIGHTS: Final = frozenset(
         KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     }
 )
-_ROLES: Final = "grant the rights of its role, see deploy/acls/README.md"
+ROLES: Final = "grant the rights of its role, see deploy/acls/README.md"
 
 
 def is_denied(error: KafkaError) -> bool:
@@ -30,7 +30,7 @@ def is_denied(error: KafkaError) -> bool:
 
 def denied(settings: Settings, error: KafkaError, what: str) -> str:
     """Return the text for *error*, a right refused, about *what* (`reading eu.content`)."""
-    return f"Kafka refuses {user(settings)} {what}: {error.str()}. Remedy: {_ROLES}."
+    return f"Kafka refuses {user(settings)} {what}: {error.str()}. Remedy: {ROLES}."
 
 
 def not_let_in(settings: Settings, error: KafkaError) -> str | None:
@@ -61,7 +61,7 @@ def perhaps_hidden(settings: Settings) -> str:
     """Return what to add where a topic is missing: Kafka hides those one has no right to."""
     if not any(name == "security.protocol" for name, _ in settings.kafka_options):
         return ""
-    return f" Kafka also hides topics that {user(settings)} has no right to: {_ROLES}."
+    return f" Kafka also hides topics that {user(settings)} has no right to: {ROLES}."
 
 
 def user(settings: Settings) -> str:

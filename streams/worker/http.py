@@ -134,7 +134,9 @@ class Server(ABC):
             return await handler(request)
         given = request.headers.get("Authorization", "")
         # In a time that tells nothing of how much of it was right.
-        if hmac.compare_digest(given.encode(errors="surrogateescape"), f"{_SCHEME}{self._token}".encode()):
+        if hmac.compare_digest(
+            given.encode(errors="surrogateescape"), f"{_SCHEME}{self._token}".encode()
+        ):
             return await handler(request)
         text = f"expected the header `Authorization: {_SCHEME}` with OBJECTIONS_HTTP_TOKEN\n"
         return web.Response(text=text, status=401, headers={"WWW-Authenticate": "Bearer"})

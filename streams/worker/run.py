@@ -33,6 +33,7 @@ from streams.worker.http import check_token
 from streams.worker.names import CHANGELOGS, DECISIONS, INPUTS, OUTPUTS, USERS_CHANGELOG
 from streams.worker.receipt_notes import Following
 from streams.worker.restore import Changelogs
+from streams.worker.rights import check_rights
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ def _look(settings: Settings) -> Changelogs:
     client = admin.connect(settings)
     cluster = wait_for_kafka(client, settings)
     check_topics(cluster, settings)
+    check_rights(client, settings)
     return identify(client, settings, cluster)
 
 

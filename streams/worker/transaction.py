@@ -65,7 +65,6 @@ class Publisher:
         self._stopping = False
         self._call_began_s: float | None = None
         self._delivered: dict[tuple[str, int], int] = {}
-        self._denied_topic = ""
         self._transactional_id = transactional_id
         self._producer = Producer(
             settings.kafka(
@@ -164,8 +163,6 @@ class Publisher:
         topic, partition, offset = message.topic(), message.partition(), message.offset()
         if error is None and topic is not None and partition is not None and offset is not None:
             self._delivered[topic, partition] = offset + 1
-        elif error is not None and error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-            self._denied_topic = topic or ""
 
     def _send_offsets(self, cycle: list[Folded], group_metadata: object) -> None:
         """Send the positions that moved, or else some: the coordinator judges if we are fenced."""
@@ -230,7 +227,7 @@ class Publisher:
     def _denied(self, error: KafkaError) -> str:
         """Return what to say of a right that Kafka has refused."""
         if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-            what = f"writing {self._denied_topic or 'an output'}"
+            what = "writing its outputs"  # which, is in the client's own line before
         elif error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
             what = f"committing for group {self._settings.group}"
         else:
