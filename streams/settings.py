@@ -43,8 +43,8 @@ VARIABLES: Mapping[str, tuple[str, str]] = {
     "HTTP": (DEFAULT_HTTP, "HOST:PORT of status page and metrics; port 0 takes a free one."),
     "HTTP_TOKEN": (
         "none",
-        "What `Authorization: Bearer ...` must carry to see status page and metrics. Demanded where "
-        "OBJECTIONS_HTTP is not on loopback; /healthz and /readyz stay open, for probes.",
+        "What `Authorization: Bearer ...` must carry to see status page and metrics. Demanded "
+        "where OBJECTIONS_HTTP is not on loopback; /healthz and /readyz stay open, for probes.",
     ),
     "STORES": ("none", "What each store follows: NAME=TOPIC+TOPIC;NAME=group:GROUP:TOPIC."),
     "SESSION_TIMEOUT_MS": (

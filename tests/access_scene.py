@@ -77,8 +77,8 @@ class Access:
 
     def worker(self, name: str, principal: str = "worker", **variables: object) -> Worker:
         """Return a worker of *principal*, not started."""
-        variables = self.secured.variables(principal, **variables)
-        return Worker(self.secured.kafka, PREFIX, self.folder / name, **variables)
+        options = self.secured.variables(principal, **variables)
+        return Worker(self.secured.kafka, PREFIX, self.folder / name, **options)
 
     def file(self, topic: str) -> Path:
         """Return a file of records for *topic*."""

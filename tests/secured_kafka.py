@@ -10,7 +10,7 @@ Its passwords and names are made up and unlike any other text, so that a test ma
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import trustme
 from cryptography.hazmat.primitives.serialization import (
@@ -36,7 +36,7 @@ class SecuredKafka(NamedTuple):
     kafka: LocalKafka
     ca_path: Path
 
-    def variables(self, principal: str, **others: object) -> dict[str, object]:
+    def variables(self, principal: str, **others: object) -> dict[str, Any]:
         """Return the settings of *principal*, without OBJECTIONS_; *others* add or replace."""
         return {
             "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",

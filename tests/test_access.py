@@ -1,32 +1,43 @@
 """
 Who may do what: a real Kafka that demands TLS and passwords, with the rights of deploy/acls.
 
-Each role does its whole job with them, and can do nothing else.
+Each role does its whole job with them, and can do nothing else; who is refused is told why.
 """
 
 import json
-import time
-from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
-from confluent_kafka import (
-    OFFSET_BEGINNING,
-    Consumer,
-    KafkaError,
-    KafkaException,
-    Message,
-    Producer,
-    TopicPartition,
-)
+import trustme
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 import topics
+from deploy.acls.roles import read_roles
 from streams.kafka.reader import reader
-from tests.access_scene import PREFIX, ROLES, STRANGER, TABLE_PREFIX, Access, access
+from streams.worker import rights
+from tests.access_asking import read_all, readable, writable
+from tests.access_scene import (
+    DENIED_PREFIX,
+    LACKING,
+    PREFIX,
+    ROLES,
+    STRANGER,
+    TABLE_PREFIX,
+    Access,
+    Done,
+    access,
+)
+from tests.making import content, grown_up, notice
 from tests.monitor_scene import Monitor
+from tests.secured_kafka import ADMIN, password_of
+from tests.worker_inputs import Inputs
 from tests.worker_process import Worker
 from tests.worker_settings import QUIET, WAIT_S, wait_for
 
+WRONG: Final = "pw-wrong-7Hq2xZ"
 SINK: Final = "store.sqlite"
 
 # What the issue of rights is about, said apart from deploy/acls: who may read, who may write.
@@ -62,8 +73,16 @@ WRITERS: Final = {
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Access]:
-    """Return the Kafka that refuses."""
+    """Return the Kafka that refuses, with records that make a worker write."""
     with access(tmp_path_factory.mktemp("access")) as found:
+        variables = found.secured.variables(ADMIN)
+        options = {name.removeprefix("KAFKA_").lower(): value for name, value in variables.items()}
+        with Inputs(found.secured.kafka, DENIED_PREFIX, **options) as inputs:
+            inputs.send(
+                ("account-ages", grown_up(user_id="ann")),
+                ("notices", notice(user_id="ann")),
+                ("content", content(user_id="ann")),
+            )
         yield found
 
 
@@ -83,6 +102,16 @@ def test_every_topic_is_in_the_tables() -> None:
     The tables say of every topic who may read and who may write it.
     """
     assert set(topics.names()) == READERS.keys() == WRITERS.keys()
+
+
+def test_what_a_worker_looks_for_at_its_start_is_its_role() -> None:
+    """
+    The rights a worker looks for are those that its role is granted.
+    """
+    role = read_roles()["worker"]
+
+    assert set(role.read) == set(rights.READ)
+    assert set(role.write) == set(rights.WRITTEN)
 
 
 def test_worker_and_importer_do_their_jobs(scene: Access, worker: Worker) -> None:
@@ -181,85 +210,101 @@ def test_only_workers_use_the_workers_group_and_transactions(scene: Access, role
     assert KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED == fenced.value.args[0].code()
 
 
-def readable(scene: Access, role: str) -> set[str]:
-    """Return the topics of TABLE_PREFIX that *role* can read; each is heard of."""
-    settings = scene.secured.settings(role, TABLE_PREFIX)
-    consumer = Consumer(
-        settings.kafka(
-            group_id="unused",
-            enable_auto_commit=False,
-            enable_partition_eof=True,
-            isolation_level="read_committed",
-        ),
-        logger=QUIET,
-    )
-    names = {settings.topic(name): name for name in topics.names()}
-    said: dict[str, bool] = {}
-    for full, name in names.items():  # of what it may not even see nothing more is said
-        error = consumer.list_topics(full, timeout=WAIT_S).topics[full].error
-        if error is not None:
-            assert error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED, error
-            said[name] = False
-    seen = [full for full, name in names.items() if name not in said]
-    consumer.assign([TopicPartition(full, 0, OFFSET_BEGINNING) for full in seen])
-    deadline_s = time.monotonic() + WAIT_S
-    try:
-        while len(said) < len(names):
-            assert time.monotonic() < deadline_s, f"nothing heard of {names.keys() - said.keys()}"
-            message = consumer.poll(0.5)
-            if message is None or message.topic() not in names:
-                continue
-            error = message.error()
-            denied = error is not None and error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED
-            assert error is None or denied or error.code() == KafkaError._PARTITION_EOF, error
-            said[names[message.topic() or ""]] = not denied
-    finally:
-        consumer.close()
-    return {name for name, is_let in said.items() if is_let}
+@pytest.fixture(scope="module")
+def ended(scene: Access) -> dict[str, Worker]:
+    """Return the workers that lack a right each, all started at once, by their users' names."""
+    workers = {
+        name: Worker(
+            scene.secured.kafka,
+            DENIED_PREFIX,
+            scene.folder / name,
+            GROUP=name,
+            **scene.secured.variables(name),
+        )
+        for name in LACKING
+    }
+    for each in workers.values():
+        each.start()
+    for each in workers.values():
+        each.wait_end(25)
+    return workers
 
 
-def writable(scene: Access, role: str) -> set[str]:
-    """Return the topics of TABLE_PREFIX that take a record of *role*; each has answered."""
-    settings = scene.secured.settings(role, TABLE_PREFIX)
-    producer = Producer(settings.kafka(acks="all"), logger=QUIET)
-    said: dict[str, KafkaError | None] = {}
+@pytest.mark.parametrize(
+    "name,said",
+    [
+        ("lacks-group", "being in group lacks-group"),
+        ("lacks-transactions", "using the transactional id lacks-transactions-"),
+        ("lacks-output", "denied.training-users: Write"),
+        ("lacks-input", "denied.content"),
+        ("lacks-changelog", "denied.objections-content-changelog: Read"),
+    ],
+)
+def test_a_right_that_lacks_is_named(ended: dict[str, Worker], name: str, said: str) -> None:
+    """
+    A worker without a right ends, and says who may not do what, and what to do.
+    """
+    log = ended[name].log()
 
-    def delivered(error: KafkaError | None, message: Message) -> None:
-        said[(message.topic() or "").removeprefix(TABLE_PREFIX)] = error
-
-    for name in topics.names():
-        producer.produce(settings.topic(name), b"{}", b"k", 0, on_delivery=delivered)
-    producer.flush(WAIT_S)
-    assert set(topics.names()) == said.keys()
-    codes = {error.code() for error in said.values() if error is not None}
-    assert codes <= {KafkaError.TOPIC_AUTHORIZATION_FAILED}, said
-    return {name for name, error in said.items() if error is None}
+    assert 1 == ended[name].status(), log
+    assert said in log
+    assert f"the user {name}" in log
+    assert "deploy/acls/README.md" in log
+    assert password_of(name) not in log
 
 
-def read_all(scene: Access, role: str, names: Iterable[str]) -> dict[tuple[str, str], bytes | None]:
-    """Return the last value of each key of the topics *names* of PREFIX, as *role* reads them."""
-    settings = scene.secured.settings(role, PREFIX)
-    consumer = reader(settings, logger=QUIET)
-    full = {settings.topic(name): name for name in names}
-    places = [
-        TopicPartition(each, number, OFFSET_BEGINNING) for each in full for number in range(2)
-    ]
-    consumer.assign(places)
-    found: dict[tuple[str, str], bytes | None] = {}
-    ended = 0
-    deadline_s = time.monotonic() + WAIT_S
-    while ended < len(places):
-        assert time.monotonic() < deadline_s
-        message = consumer.poll(0.5)
-        if message is None:
-            continue
-        error = message.error()
-        if error is not None:
-            assert error.code() == KafkaError._PARTITION_EOF, error
-            ended += 1
-            continue
-        key = message.key()
-        assert isinstance(key, bytes)
-        found[full[message.topic() or ""], key.decode()] = message.value()
-    consumer.close()
-    return found
+@pytest.fixture(scope="module")
+def shut_out(scene: Access) -> dict[tuple[str, str], Done]:
+    """Return how commands end with a wrong password and a wrong certificate, all run at once."""
+    other = scene.folder / "other.pem"
+    trustme.CA().cert_pem.write_to_path(other)
+    sink = f"sqlite:{scene.folder / 'shut-out.sqlite'}"
+    commands: dict[str, tuple[object, ...]] = {
+        "worker": ("worker",),
+        "monitor": ("monitor",),
+        "topics": ("topics", "check"),
+        "import": ("import", scene.file("notices"), "--topic=notices"),
+        "subscribe": ("subscribe", "--store=s", f"--sink={sink}"),
+    }
+    wrong: dict[str, tuple[object, tuple[str, ...]]] = {
+        "KAFKA_SASL_PASSWORD": (WRONG, tuple(commands)),
+        "KAFKA_SSL_CA_LOCATION": (other, ("worker", "monitor")),
+    }
+
+    def run(case: tuple[str, str]) -> Done:
+        variable, name = case
+        more: dict[str, Any] = {
+            "HTTP": "127.0.0.1:0",
+            "STATE_DIR": scene.folder / f"{name}-{variable}",
+            variable: wrong[variable][0],
+        }
+        return scene.run("worker", *commands[name], **more)
+
+    cases = [(variable, name) for variable, (_, names) in wrong.items() for name in names]
+    with ThreadPoolExecutor(len(cases)) as pool:
+        return dict(zip(cases, pool.map(run, cases), strict=True))
+
+
+def test_whom_kafka_does_not_let_in_is_told_why(shut_out: dict[tuple[str, str], Done]) -> None:
+    """
+    A wrong password, a wrong certificate: status 2, the variable to set, and no password.
+    """
+    for (variable, name), done in shut_out.items():
+        assert 2 == done.status, (name, done)
+        of_password = variable == "KAFKA_SASL_PASSWORD"
+        said = "does not let the user worker in" if of_password else "the certificate of Kafka"
+        assert said in done.errors, (name, done)
+        assert f"OBJECTIONS_{variable}" in done.errors, (name, done)
+        assert WRONG not in done.errors + done.output
+        assert password_of("worker") not in done.errors + done.output
+        assert "Traceback" not in done.errors
+
+
+def test_a_stranger_is_told_of_rights(scene: Access, tmp_path: Path) -> None:
+    """
+    Where Kafka hides the topics, their absence is not said to be the only reason.
+    """
+    done = scene.run("stranger", "worker", STATE_DIR=tmp_path / "state", HTTP="127.0.0.1:0")
+
+    assert 1 == done.status, done
+    assert "Kafka also hides topics that the user stranger has no right to" in done.errors

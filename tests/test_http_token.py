@@ -97,9 +97,9 @@ def test_without_a_token_it_does_not_start(
     """
     settings = Settings(http_host=host, state_dir=tmp_path, bootstrap="127.0.0.1:1")
 
-    with pytest.raises(UsageProblem, match="OBJECTIONS_HTTP_TOKEN. Remedy: set it"):
+    with pytest.raises(UsageProblem, match=r"OBJECTIONS_HTTP_TOKEN\. Remedy: set it"):
         start(settings)
-    with pytest.raises(UsageProblem, match="OBJECTIONS_HTTP_TOKEN. Remedy: set it"):
+    with pytest.raises(UsageProblem, match=r"OBJECTIONS_HTTP_TOKEN\. Remedy: set it"):
         HttpServer(settings, Fixed(), Metrics([]))
 
 

@@ -100,10 +100,16 @@ def _is_at(found: AclBinding, place: Place) -> bool:
 
 
 def _shown(found: AclBinding) -> str:
-    return (
-        f"{found.principal} {found.permission_type.name.lower()} {found.operation.name} on "
-        f"{found.restype.name} {found.name} ({found.resource_pattern_type.name.lower()})"
+    kind, operation, resource, pattern = (
+        getattr(each, "name", str(each)).lower()
+        for each in (
+            found.permission_type,
+            found.operation,
+            found.restype,
+            found.resource_pattern_type,
+        )
     )
+    return f"{found.principal} {kind} {operation} on {resource} {found.name} ({pattern})"
 
 
 def _translated(error: KafkaException, settings: Settings, what: str) -> CommandError:

@@ -288,7 +288,7 @@ class LocalKafka:
         while not _accepts(self.port):
             self._check_starting(deadline_s)
             time.sleep(_POLL_PAUSE_S)
-        client = AdminClient(self._client | {"bootstrap.servers": self.bootstrap, "log_level": 0})
+        client = AdminClient({**self._client, "bootstrap.servers": self.bootstrap, "log_level": 0})
         while True:
             self._check_starting(deadline_s)
             try:
