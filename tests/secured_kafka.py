@@ -47,6 +47,11 @@ class SecuredKafka(NamedTuple):
             **others,
         }
 
+    def options(self, principal: str) -> dict[str, Any]:
+        """Return what `Settings.kafka` takes besides, to be *principal*."""
+        found = self.variables(principal).items()
+        return {name.removeprefix("KAFKA_").lower(): str(value) for name, value in found}
+
     def environ(self, principal: str, prefix: str, **others: object) -> dict[str, str]:
         """Return the environment of a process of *principal* on *prefix*."""
         return environ_of(self.kafka.bootstrap, prefix, self.variables(principal, **others))

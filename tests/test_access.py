@@ -75,8 +75,7 @@ WRITERS: Final = {
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Access]:
     """Return the Kafka that refuses, with records that make a worker write."""
     with access(tmp_path_factory.mktemp("access")) as found:
-        variables = found.secured.variables(ADMIN)
-        options = {name.removeprefix("KAFKA_").lower(): value for name, value in variables.items()}
+        options = found.secured.options(ADMIN)
         with Inputs(found.secured.kafka, DENIED_PREFIX, **options) as inputs:
             inputs.send(
                 ("account-ages", grown_up(user_id="ann")),
@@ -136,6 +135,8 @@ def test_subscriber_and_auditor_do_their_jobs(scene: Access, worker: Worker) -> 
     audited = scene.run("auditor", "audit", "--sink", sink, "--store", "index", "--json")
     explained = scene.run("auditor", "explain", "bob", "--json")
     receipt = scene.run("auditor", "receipt", "o-bob")
+    kept = scene.folder / "kept.jsonl"
+    filtered = scene.run("auditor", "filter", scene.file("content"), "--out", kept)
     checked = scene.run("auditor", "topics", "check")
 
     assert 0 == filled.status, filled
@@ -144,17 +145,28 @@ def test_subscriber_and_auditor_do_their_jobs(scene: Access, worker: Worker) -> 
     assert 0 == explained.status, explained
     assert "o-bob" in explained.output
     assert 0 == receipt.status, receipt
+    assert 0 == filtered.status, filtered
+    assert ["a1"] == [json.loads(x)["content_id"] for x in kept.read_text().splitlines()]
     assert checked.status in (0, 1), checked  # replication 1 is a finding
     assert "refused" not in checked.errors
 
 
 def test_operator_does_its_job(scene: Access, worker: Worker) -> None:
     """
-    Dead letters are listed.
+    Dead letters are listed and dismissed.
     """
-    listed = scene.run("operator", "dead-letters", "list")
+    with Inputs(scene.secured.kafka, PREFIX, **scene.secured.options(ADMIN)) as inputs:
+        inputs.send(("notices", {"user_id": "cat"}))
+    listed: list[Done] = []
 
-    assert 0 == listed.status, listed
+    def is_listed() -> bool:
+        listed[:] = [scene.run("operator", "dead-letters", "list")]
+        return "field_missing" in listed[0].output or listed[0].status != 0
+
+    wait_for(is_listed, "the dead letter")
+    assert 0 == listed[0].status, listed
+    dismissed = scene.run("operator", "dead-letters", "dismiss", "--user=cat", "--yes")
+    assert 0 == dismissed.status, dismissed
 
 
 def test_monitor_does_its_job(scene: Access, worker: Worker) -> None:
@@ -165,6 +177,24 @@ def test_monitor_does_its_job(scene: Access, worker: Worker) -> None:
     with Monitor(scene.secured.kafka, PREFIX, scene.folder / "monitor", **variables) as monitor:
         monitor.wait_ready()
         assert 0 == monitor.metric("objections_consumer_lag_records")
+
+
+def test_rights_are_compared(scene: Access, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    `--check` is content with what was granted, and names what lacks and what is beyond.
+    """
+    assert 0 == scene.deploy_acls(TABLE_PREFIX, "--check", "--principal=monitor=User:monitor")
+    with pytest.raises(SystemExit) as ended:
+        scene.deploy_acls(TABLE_PREFIX, "--check", "--principal=subscriber=User:monitor")
+
+    told = capsys.readouterr().err
+    assert 1 == ended.value.code
+    assert f"missing: User:monitor Write on topic {TABLE_PREFIX}purge-acks" in told
+    assert f"User:monitor allow read on topic {TABLE_PREFIX}objections (literal)" in told
+    with pytest.raises(SystemExit) as refused:
+        scene.deploy_acls(TABLE_PREFIX, "--principal=worker=User:worker", principal="worker")
+    assert 1 == refused.value.code
+    assert "refused granting" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("role", [*ROLES, STRANGER])

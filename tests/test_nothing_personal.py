@@ -166,7 +166,7 @@ def test_headers_and_decisions_tell_what_the_contract_says_and_no_more(said: Sai
     """
     for name, records in said.records.items():
         for each in records:
-            headers = {header: str(held) for header, held in each.headers() or []}
+            headers = {str(pair[0]): str(pair[1]) for pair in each.headers() or []}
             text = json.dumps(headers)
             assert [] == [m for m in (*BORN, *SECRETS) if m in text], (name, text)
             rest = json.dumps({h: held for h, held in headers.items() if h not in WITH_IDS})

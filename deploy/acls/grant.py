@@ -59,10 +59,10 @@ def compare(
     for principal in {rule.principal for rule in rules}:
         any_of_it = AclBindingFilter(
             ResourceType.ANY,
-            None,
+            None,  # type: ignore[arg-type] # any; its types are narrower than it
             ResourcePatternType.ANY,
             principal,
-            None,
+            None,  # type: ignore[arg-type]
             AclOperation.ANY,
             AclPermissionType.ANY,
         )
