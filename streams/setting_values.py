@@ -20,6 +20,8 @@ _PORT_MAX = 65_535
 STORE_TOPICS = ("eligibility", "training-users", "training-content")
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
+_TOKEN_LENGTH_MIN = 16
+_TOKEN = re.compile(rf"[A-Za-z0-9._~+/=-]{{{_TOKEN_LENGTH_MIN},}}")  # as RFC 6750 has them
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,17 @@ class Store:
 
 def text(value: str) -> str:
     """Return any text."""
+    return value
+
+
+def token(value: str) -> str:
+    """Return a secret that goes into an HTTP header, too long to be guessed."""
+    if not _TOKEN.fullmatch(value):
+        message = (
+            f"at least {_TOKEN_LENGTH_MIN} letters, digits or -._~+/= (make one with "
+            "`openssl rand -hex 32`)"
+        )
+        raise ValueError(message)
     return value
 
 

@@ -41,6 +41,11 @@ VARIABLES: Mapping[str, tuple[str, str]] = {
     "CLOCK_OFFSET_S": ("0", "Seconds added to the worker's clock, for tests and rehearsals."),
     "POLICY": ("built in", "The policy's YAML file."),
     "HTTP": (DEFAULT_HTTP, "HOST:PORT of status page and metrics; port 0 takes a free one."),
+    "HTTP_TOKEN": (
+        "none",
+        "What `Authorization: Bearer ...` must carry to see status page and metrics. Demanded "
+        "where OBJECTIONS_HTTP is not on loopback; /healthz and /readyz stay open, for probes.",
+    ),
     "STORES": ("none", "What each store follows: NAME=TOPIC+TOPIC;NAME=group:GROUP:TOPIC."),
     "SESSION_TIMEOUT_MS": (
         str(DEFAULT_SESSION_TIMEOUT_MS),
@@ -105,6 +110,7 @@ _FIXED = frozenset(
         "transactional.id",
     }
 )
+_SECRET_VARIABLES = frozenset({"HTTP_TOKEN"})
 _SECRET_WORDS = ("password", "secret", "key", "token", "credential", "jaas", "oauth")
 
 _NEAR_ENOUGH = 0.8  # All names share their beginning; with less, anything is near something.
@@ -124,6 +130,7 @@ class Settings:
     policy: Path | None = None
     http_host: str = DEFAULT_HTTP.partition(":")[0]
     http_port: int = int(DEFAULT_HTTP.partition(":")[2])
+    http_token: str | None = field(default=None, repr=False)
     stores: tuple[Store, ...] = ()
     session_timeout_ms: int = DEFAULT_SESSION_TIMEOUT_MS
     transaction_timeout_ms: int = DEFAULT_SESSION_TIMEOUT_MS
@@ -156,6 +163,7 @@ class Settings:
             policy=reader.get("POLICY", None, Path),
             http_host=http_host,
             http_port=http_port,
+            http_token=reader.get("HTTP_TOKEN", None, values.token),
             stores=reader.get("STORES", (), values.stores),
             session_timeout_ms=session_ms,
             transaction_timeout_ms=reader.get(
@@ -259,7 +267,8 @@ class _Reader:
         try:
             return parse(text)
         except ValueError as error:
-            self.problems.append(f"{PREFIX}{variable} is {text!r}, expected {error}.")
+            found = "hidden" if variable in _SECRET_VARIABLES else repr(text)
+            self.problems.append(f"{PREFIX}{variable} is {found}, expected {error}.")
             return default
 
     def kafka_options(self) -> tuple[tuple[str, str], ...]:

@@ -247,7 +247,7 @@ def test_an_address_that_is_not_ours_is_a_matter_of_settings(host: str, remedy: 
     """
     Whatever keeps us from listening names the variable and what to do.
     """
-    problem = run(problem_of(Settings(http_host=host, http_port=0)))
+    problem = run(problem_of(Settings(http_host=host, http_port=0, http_token="t" * 16)))
 
     assert problem.startswith(f"OBJECTIONS_HTTP is '{host}:0', ")
     assert remedy in problem

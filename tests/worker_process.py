@@ -243,11 +243,11 @@ class Worker:
         """Return the exit status, None while the process runs."""
         return None if self._process is None else self._process.poll()
 
-    def get(self, path: str) -> Answer:
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> Answer:
         """Return what its HTTP answers to a GET of *path*."""
         connection = http.client.HTTPConnection(HOST, self.port, timeout=ANSWER_S)
         try:
-            connection.request("GET", path)
+            connection.request("GET", path, headers=dict(headers or {}))
             response = connection.getresponse()
             return Answer(response.status, response.read().decode(), dict(response.getheaders()))
         except (OSError, http.client.HTTPException) as error:

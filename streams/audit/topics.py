@@ -152,7 +152,7 @@ class Topics:
         except REFUSALS as error:
             text = (
                 f"{message.topic()}/{message.partition()}/{message.offset()} is no record of the "
-                f"service ({error}). Remedy: find out who else writes to this topic."
+                f"service. Remedy: find out who else writes to this topic."
             )
             raise CheckFailed(text) from error
         *values, epoch = self._fields(item)

@@ -29,6 +29,10 @@ Offsets = tuple[int, int, int]
 NOWHERE: Final[Offsets] = (0, 0, 0)
 
 
+# For errors, in place of words that would quote what was found.
+ACK: Final = "store, topic, partition, offset, phase and at, as the contract has them"
+
+
 class PurgeAck(Struct, frozen=True):
     """Everything in one partition of an output below *offset* has been durably applied."""
 

@@ -22,6 +22,7 @@ from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined] # it 
 from streams.dead_letters.letter import INPUTS, Place
 from streams.errors import CommandError, Unreachable, UsageProblem
 from streams.kafka import admin
+from streams.kafka.denied import perhaps_hidden
 from streams.kafka.reader import fetch, reader
 from streams.settings import Settings
 
@@ -56,7 +57,7 @@ class Log:
             raise UsageProblem(
                 f"Kafka at {settings.bootstrap} has no topic {', '.join(missing)}: expected those "
                 "of OBJECTIONS_TOPIC_PREFIX. Remedy: set the prefix the workers have, or make the "
-                "topics with `objections topics apply`."
+                f"topics with `objections topics apply`.{perhaps_hidden(settings)}"
             )
         self.partitions = range(cluster.topics[DEAD_LETTERS].partitions)
         self.names = {settings.topic(name): name for name in NEEDED}

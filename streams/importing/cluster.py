@@ -13,11 +13,12 @@ from confluent_kafka import (
     TopicCollection,
 )
 
-from streams.errors import Unreachable, UsageProblem
+from streams.errors import CheckFailed, CommandError, Unreachable, UsageProblem
 from streams.importing.fields import TOPICS
 from streams.importing.pace import Pace, Place, Waiting
 from streams.importing.place import Topic
 from streams.kafka import admin
+from streams.kafka.denied import denied, is_denied, perhaps_hidden
 from streams.kafka.reader import committed, ends, reader
 from streams.settings import Settings
 
@@ -62,7 +63,7 @@ class Cluster:
             message = (
                 f"Kafka at {self._settings.bootstrap} has no topic {full}. Remedy: name the right "
                 "cluster (--bootstrap) and prefix (OBJECTIONS_TOPIC_PREFIX), or make the topics: "
-                "`objections topics apply`."
+                f"`objections topics apply`.{perhaps_hidden(self._settings)}"
             )
             raise UsageProblem(message)
         self.partitions = {each: len(found.partitions) for each, found in described.items()}
@@ -136,12 +137,17 @@ class Cluster:
                 return question()
             except KafkaException as error:
                 reason = error.args[0]
+                if is_denied(reason):
+                    what = f"what an import asks of {self._settings.group}'s topics and offsets"
+                    raise CheckFailed(denied(self._settings, reason, what)) from error
                 if reason.code() not in _PASSING or time.monotonic() > deadline_s:
                     raise self._unreachable(reason) from error
             time.sleep(LOOK_EVERY_S)
 
-    def _unreachable(self, reason: KafkaError) -> Unreachable:
+    def _unreachable(self, reason: KafkaError) -> CommandError:
         self._client.poll(0)  # Its callbacks run here: time-outs do not say why.
+        if isinstance(self._client, admin.Client) and self._client.not_let_in:
+            return UsageProblem(self._client.not_let_in)
         why = getattr(self._client, "last_error", "") or reason.str() or reason.name()
         return Unreachable(
             f"Kafka at {self._settings.bootstrap} did not answer: {why}. Remedy: see that it "

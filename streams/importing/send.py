@@ -12,8 +12,9 @@ from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from streams.errors import BadRecord, Unreachable
+from streams.errors import BadRecord, CheckFailed, Unreachable
 from streams.kafka.client_log import CLIENT_LOGGER
+from streams.kafka.denied import denied, is_denied
 from streams.settings import Settings
 
 SEGMENT_ROWS: Final = 20_000
@@ -128,6 +129,8 @@ class Sender:
         self._check()
 
     def _check(self) -> None:
+        if self._error is not None and is_denied(self._error):
+            raise CheckFailed(denied(self._settings, self._error, f"writing {self._topic}"))
         if self._error is not None:
             raise Unreachable(
                 f"Kafka at {self._settings.bootstrap} did not take records of {self._topic}: "

@@ -2,8 +2,8 @@
 Looks at a cluster's topics, and brings them to their definitions.
 
 The I/O around `topics_compare` and `topics_plan`, for the command `topics`, the worker and the
-demo.  Raises Unreachable when Kafka does not answer and CommandError with Kafka's words when it
-refuses.
+demo.  Raises Unreachable when Kafka does not answer, UsageProblem when it does not let us in and
+CommandError with its words when it refuses.
 """
 
 import time
@@ -23,8 +23,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # all of it is
 )
 
 import topics
-from streams.errors import CheckFailed, CommandError, Unreachable
+from streams.errors import CheckFailed, CommandError, Unreachable, UsageProblem
 from streams.kafka.client_log import CLIENT_LOGGER
+from streams.kafka.denied import denied, is_denied, not_let_in, perhaps_hidden
 from streams.kafka.topics_compare import KAFKA_TOPICS, Cluster, Difference, FoundTopic, compare
 from streams.kafka.topics_plan import Create, Plan, SetConfig, make_plan
 from streams.settings import Settings
@@ -56,11 +57,11 @@ class Client(AdminClient):
     """
 
     def __init__(self, settings: Settings) -> None:
-        said = self._said = [""]
+        said = self._said = ["", ""]
 
         def remember(error: KafkaError) -> None:
             if error.code() != KafkaError._ALL_BROKERS_DOWN:  # A count, without a reason.
-                said[0] = error.str()
+                said[:] = error.str(), not_let_in(settings, error) or ""
 
         config: dict[str, Any] = settings.kafka(error_cb=remember)
         super().__init__(config, logger=CLIENT_LOGGER)
@@ -69,6 +70,11 @@ class Client(AdminClient):
     def last_error(self) -> str:
         """Why there was no connection, lately; may be empty."""
         return self._said[0]
+
+    @property
+    def not_let_in(self) -> str:
+        """What to say where Kafka knows neither user nor password, or we not it; may be empty."""
+        return self._said[1]
 
 
 def connect(settings: Settings) -> AdminClient:
@@ -125,7 +131,7 @@ def count_partitions(
     if missing:
         raise CheckFailed(
             f"Kafka at {settings.bootstrap} has no {', '.join(missing)}. Remedy: name the right "
-            "OBJECTIONS_TOPIC_PREFIX, or see `objections topics check`."
+            f"OBJECTIONS_TOPIC_PREFIX, or see `objections topics check`.{perhaps_hidden(settings)}"
         )
     if len(set(counts.values())) > 1:
         shown = ", ".join(f"{name} {count}" for name, count in counts.items())
@@ -231,7 +237,10 @@ def _metadata(
     try:
         return admin.list_topics(timeout=timeout_s)
     except KafkaException as error:
-        raise _translated(error, settings, "asking for the topics", _last_error(admin)) from error
+        why = _last_error(admin)
+        if isinstance(admin, Client) and admin.not_let_in:
+            raise UsageProblem(admin.not_let_in) from error
+        raise _translated(error, settings, "asking for the topics", why) from error
 
 
 def _last_error(admin: AdminClient) -> str:
@@ -303,6 +312,8 @@ def _translated(
             f"({why or reason.str()}). Remedy: start it, or name another with --bootstrap or "
             "OBJECTIONS_BOOTSTRAP."
         )
+    if is_denied(reason):
+        return _RefusedError(denied(settings, reason, what), reason.code())
     return _RefusedError(
         f"Kafka at {settings.bootstrap} refused {what}: {reason.name()}: {reason.str()}",
         reason.code(),

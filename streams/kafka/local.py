@@ -1,7 +1,8 @@
 """
 A real single-node Apache Kafka on this machine, for development, tests, demo and benchmarks.
 
-One JVM is broker and controller at once; it listens on 127.0.0.1 only, without encryption.
+One JVM is broker and controller at once; it listens on 127.0.0.1 only, without encryption unless
+it is given another protocol and what that needs.
 It runs in a session of its own, so that a terminal's Ctrl-C reaches us and not it,
 and a watcher kills it when our process ends in whatever way: no Kafka is left behind.
 Data, configuration and log are in one folder; the same folder started again has the same data.
@@ -12,7 +13,7 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -42,7 +43,6 @@ _PROPERTIES = {
     "process.roles": "broker,controller",
     "node.id": "1",
     "controller.listener.names": "CONTROLLER",
-    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
     # One node: internal topics cannot have more replicas.
     "offsets.topic.replication.factor": "1",
     "transaction.state.log.replication.factor": "1",
@@ -86,6 +86,9 @@ class LocalKafka:
     properties: broker properties that add to or replace ours.
     proxied: ports of a second listener: the one it takes, and the one it tells clients who come
     there, where something between them and Kafka listens.
+    protocol: what clients speak with it (`SASL_SSL`); `properties` hold what that needs.
+    format_arguments: further ones of Kafka's storage tool (`--add-scram`, ...).
+    client: options with which librdkafka is let in, to see that it is ready.
     say: gets lines for people about what takes long (a first download).
 
     Not thread-safe: one thread at a time starts and stops it.
@@ -99,6 +102,9 @@ class LocalKafka:
         c1_only: bool = True,
         properties: Mapping[str, str] | None = None,
         proxied: tuple[int, int] | None = None,
+        protocol: str = "PLAINTEXT",
+        format_arguments: Sequence[str] = (),
+        client: Mapping[str, str] | None = None,
         say: Say = say_on_stderr,
     ) -> None:
         self._proxied = proxied
@@ -107,6 +113,9 @@ class LocalKafka:
         self._any_port = port == 0
         self._c1_only = c1_only
         self._properties = dict(properties or {})
+        self._protocol = protocol
+        self._format_arguments = tuple(format_arguments)
+        self._client = dict(client or {})
         self._say = say
         self._process: subprocess.Popen[bytes] | None = None
         self._watcher: subprocess.Popen[bytes] | None = None
@@ -227,8 +236,12 @@ class LocalKafka:
             raise UsageProblem(message)
         controller = f"{HOST}:{free_port()}"
         properties = _PROPERTIES | {
-            "listeners": f"PLAINTEXT://{HOST}:{self.port},CONTROLLER://{controller}",
-            "advertised.listeners": f"PLAINTEXT://{HOST}:{self.port}",
+            "listeners": f"{self._protocol}://{HOST}:{self.port},CONTROLLER://{controller}",
+            "advertised.listeners": f"{self._protocol}://{HOST}:{self.port}",
+            "inter.broker.listener.name": self._protocol,
+            "listener.security.protocol.map": (
+                f"{self._protocol}:{self._protocol},CONTROLLER:PLAINTEXT"
+            ),
             "controller.quorum.bootstrap.servers": controller,
             "log.dirs": str(self.folder / "data"),
         }
@@ -257,6 +270,7 @@ class LocalKafka:
                     "-c",
                     configuration,
                     "--standalone",
+                    *self._format_arguments,
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -283,7 +297,7 @@ class LocalKafka:
         while not _accepts(self.port):
             self._check_starting(deadline_s)
             time.sleep(_POLL_PAUSE_S)
-        client = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        client = AdminClient({**self._client, "bootstrap.servers": self.bootstrap, "log_level": 0})
         while True:
             self._check_starting(deadline_s)
             try:

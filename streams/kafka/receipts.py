@@ -174,7 +174,7 @@ class Finder:
             receipt = msgspec.json.decode(value, type=Receipt)
         except REFUSALS as error:
             raise CheckFailed(
-                f"{place[0]}/{place[1]}/{message.offset()} is no receipt: {error}; expected what "
+                f"{place[0]}/{place[1]}/{message.offset()} is no receipt: expected what "
                 "`objections worker` writes. Remedy: find out who else writes to this topic."
             ) from error
         users = (None, receipt.user_id)

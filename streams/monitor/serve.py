@@ -19,7 +19,7 @@ from streams.monitor import table
 from streams.monitor.series import Series
 from streams.monitor.watcher import Watcher, count_partitions
 from streams.settings import Settings
-from streams.worker.http import Server
+from streams.worker.http import Server, check_token
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +124,7 @@ def run_monitor(settings: Settings) -> None:
     Raises CommandError: Unreachable where there is no Kafka at the start, UsageProblem where the
     address of OBJECTIONS_HTTP is taken.
     """
+    check_token(settings)
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )

@@ -16,7 +16,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from streams.core.receipts import Phase, PurgeAck
+from streams.core.receipts import ACK, Phase, PurgeAck
 from streams.core.refusals import REFUSALS
 from streams.core.times import from_ms
 from streams.errors import Halt, Unreachable
@@ -97,8 +97,8 @@ class AckReader:
                 try:
                     self._found[name] = msgspec.json.decode(value, type=PurgeAck)
                     self._at_ms[name] = message.timestamp()[1]
-                except REFUSALS as wrong:
-                    logger.warning("%s/0/%d is no acknowledgement: %s", ACKS, offset, wrong)
+                except REFUSALS:  # its words may quote what somebody sent here by mistake
+                    logger.warning("%s/0/%d is no acknowledgement: expected %s", ACKS, offset, ACK)
         return offset + 1
 
 

@@ -10,6 +10,7 @@ from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPart
 
 from streams.errors import Unreachable, UsageProblem
 from streams.kafka import admin
+from streams.kafka.denied import perhaps_hidden
 from streams.settings import Settings
 from streams.sinks.sink import Place, Position
 from streams.subscriber.places import Committed
@@ -56,6 +57,7 @@ def topics_of(settings: Settings, names: Iterable[str]) -> Mapping[str, Topic]:
         message = (
             f"Kafka at {settings.bootstrap} has no topic {', '.join(missing)}. Remedy: "
             "`objections topics apply`, or set OBJECTIONS_TOPIC_PREFIX to that of the service."
+            f"{perhaps_hidden(settings)}"
         )
         raise UsageProblem(message)
     full = {settings.topic(name): name for name in wanted}

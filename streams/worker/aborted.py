@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from confluent_kafka import KafkaError, TopicPartition
 
 from streams.errors import Halt
+from streams.kafka.denied import denied, is_denied
 from streams.kafka.reader import fetch, reader
 from streams.settings import Settings
 from streams.worker import takeover
@@ -97,8 +98,8 @@ class _Reader:
             for message in fetch(self._consumer, READ_TIMEOUT_S):
                 error, name = message.error(), message.topic()
                 number, offset = message.partition(), message.offset()
-                if error is not None and error.fatal():
-                    raise Halt(f"reading what transactions have left: {error.str()}")
+                if error is not None:
+                    self._judge(error, name)
                 if name not in names or number is None or offset is None:
                     continue
                 place = names[name], number
@@ -112,3 +113,10 @@ class _Reader:
                     left.pop(place, None)
         self._consumer.unassign()
         return found
+
+    def _judge(self, error: KafkaError, name: str | None) -> None:
+        """Raise Halt for an error that does not pass."""
+        if is_denied(error):
+            raise Halt(denied(self._settings, error, f"reading {name}"))
+        if error.fatal():
+            raise Halt(f"reading what transactions have left: {error.str()}")

@@ -17,7 +17,7 @@ import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.core.levels import Ack
-from streams.core.receipts import FOLLOWED, HIDDEN, PurgeAck
+from streams.core.receipts import ACK, FOLLOWED, HIDDEN, PurgeAck
 from streams.core.refusals import REFUSALS
 from streams.errors import Halt
 from streams.kafka.reader import fetch, reader
@@ -175,8 +175,8 @@ class Acknowledgements(threading.Thread):
             return None  # a store was taken off: what it has said stands
         try:
             record = msgspec.json.decode(value, type=PurgeAck)
-        except REFUSALS as error:
-            self._warn("%s/0/%d is no acknowledgement: %s", message.topic(), offset, error)
+        except REFUSALS:  # its words may quote what somebody sent here by mistake
+            self._warn("%s/0/%d is no acknowledgement: expected %s", message.topic(), offset, ACK)
             return None
         topic = self._topics.get(record.topic)
         if topic is None or record.store in self._groups:

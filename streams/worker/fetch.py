@@ -21,6 +21,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from streams.errors import Halt
 from streams.kafka.client_log import CLIENT_LOGGER
+from streams.kafka.denied import denied, is_denied
 from streams.settings import Settings
 from streams.worker.ends import Ends
 from streams.worker.names import CONTENT, INPUTS
@@ -95,7 +96,7 @@ class Fetch(threading.Thread):
         self._content = Consumer(self._config(FETCH_BYTES), logger=CLIENT_LOGGER)  # in no group
         self._ends = Ends(settings, self._pass_looks, listener.on_failed)
         self._reading = Reading(
-            settings, self._consumer, self._content, listener, self._ends.ask, _judge
+            settings, self._consumer, self._content, listener, self._ends.ask, self._judge
         )
 
     def stop(self) -> None:
@@ -371,15 +372,14 @@ class Fetch(threading.Thread):
         consumer.unassign()
         self._content.unassign()
 
-
-def _judge(error: KafkaError) -> None:
-    """Go on after an error of the consumer, or end the process."""
-    if error.fatal():
-        raise Halt(f"Kafka refused this worker for good: {error}")
-    if error.code() in (
-        KafkaError.UNKNOWN_TOPIC_OR_PART,
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.GROUP_AUTHORIZATION_FAILED,
-    ):
-        raise Halt(f"an input cannot be read: {error.str()}; see `objections topics check`")
-    logger.warning("reading: %s", error.str())
+    def _judge(self, error: KafkaError, topic: str | None) -> None:
+        """Go on after an error of the consumer, or end the process."""
+        if error.fatal():
+            raise Halt(f"Kafka refused this worker for good: {error}")
+        if is_denied(error):
+            of_group = error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
+            what = f"being in group {self._settings.group}" if of_group else f"reading {topic}"
+            raise Halt(denied(self._settings, error, what))
+        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise Halt(f"an input cannot be read: {error.str()}; see `objections topics check`")
+        logger.warning("reading: %s", error.str())

@@ -2,20 +2,28 @@
 A worker's HTTP: a status page, its metrics, and whether it lives and serves.
 
 Runs in the worker's event loop, so that what it reads is never half-changed.
-Reads only, and shows no record of any user; still, it listens on 127.0.0.1 unless told otherwise.
+Reads only, and shows no record of any user; still, it listens on 127.0.0.1 unless told otherwise,
+and on any other address it demands a token.  /healthz and /readyz go without: probes carry no
+secrets easily, and learn no more from them than that the process runs, and serves.
 """
 
 import errno
+import hmac
+import ipaddress
+import logging
 from abc import ABC, abstractmethod
 from typing import Final, Protocol
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from streams.errors import UsageProblem
 from streams.metrics import CONTENT_TYPE
 from streams.settings import Settings
 from streams.worker.page import Page
 from streams.worker.page_html import SCRIPT_HASH, render
+
+logger = logging.getLogger(__name__)
 
 SHUTDOWN_S: Final = 1.0  # A scrape in flight may end; nobody may hold up the worker's own end.
 
@@ -25,6 +33,9 @@ _HEADERS: Final = {
     f"script-src '{SCRIPT_HASH}'; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
 }
+
+_OPEN: Final = frozenset({"/healthz", "/readyz"})
+_SCHEME: Final = "Bearer "
 
 # What to do about an address that cannot be taken.
 _REMEDIES: Final = {
@@ -65,11 +76,13 @@ class Server(ABC):
     """
 
     def __init__(self, settings: Settings, readiness: Readiness, metrics: Exposition) -> None:
+        check_token(settings)
         self.address = ""
+        self._token = settings.http_token
         self._host, self._port = settings.http_host, settings.http_port
         self._readiness = readiness
         self._metrics = metrics
-        app = web.Application()
+        app = web.Application(middlewares=[self._let_in])
         app.add_routes(
             [
                 web.get("/", self._page),
@@ -100,10 +113,35 @@ class Server(ABC):
             raise UsageProblem(message) from error
         host, port = self._runner.addresses[0][:2]
         self.address = _shown(host, port)
+        if self._token is not None:
+            logger.info(
+                "status page and metrics demand the token of OBJECTIONS_HTTP_TOKEN; /healthz and "
+                "/readyz do not"
+            )
+        if not is_loopback(self._host):
+            logger.warning(
+                "HTTP listens on %s, for other machines, too, without encryption: let a proxy add "
+                "it where the network is not yours alone",
+                self.address,
+            )
 
     async def stop(self) -> None:
         """Stop listening; may be called at any time, and again."""
         await self._runner.cleanup()
+
+    @web.middleware
+    async def _let_in(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer who needs no token or has it."""
+        if self._token is None or request.path in _OPEN:
+            return await handler(request)
+        given = request.headers.get("Authorization", "")
+        # In a time that tells nothing of how much of it was right.
+        if hmac.compare_digest(
+            given.encode(errors="surrogateescape"), f"{_SCHEME}{self._token}".encode()
+        ):
+            return await handler(request)
+        text = f"expected the header `Authorization: {_SCHEME}` with OBJECTIONS_HTTP_TOKEN\n"
+        return web.Response(text=text, status=401, headers={"WWW-Authenticate": "Bearer"})
 
     @abstractmethod
     async def _page(self, request: web.Request) -> web.Response:
@@ -133,6 +171,26 @@ class HttpServer(Server):
         ready, detail = self._status.ready()
         text = render(self._status.page(), ready, detail, refresh="refresh" in request.query)
         return web.Response(text=text, content_type="text/html")
+
+
+def check_token(settings: Settings) -> None:
+    """Raise UsageProblem where HTTP would be open to other machines without a token."""
+    if settings.http_token is None and not is_loopback(settings.http_host):
+        address = _shown(settings.http_host, settings.http_port)
+        message = (
+            f"OBJECTIONS_HTTP is '{address}', which other machines can reach, and there is no "
+            "OBJECTIONS_HTTP_TOKEN. Remedy: set it (`openssl rand -hex 32` makes one), or listen "
+            "on 127.0.0.1."
+        )
+        raise UsageProblem(message)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach *host*; of other names than localhost: no."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:

@@ -47,7 +47,7 @@ class Reading:
         content: Consumer,
         listener: Listener,
         ask: Callable[[], None],
-        judge: Callable[[KafkaError], None],
+        judge: Callable[[KafkaError, str | None], None],
     ) -> None:
         self._settings = settings
         self._users = users
@@ -311,7 +311,7 @@ class Reading:
             topic, partition, offset = message.topic(), message.partition(), message.offset()
             error = message.error()
             if error is not None and error.code() != KafkaError._PARTITION_EOF:
-                self._judge(error)
+                self._judge(error, topic)
                 continue
             place = self._names.get(topic or "", ""), -1 if partition is None else partition
             if place not in self._next or offset is None:

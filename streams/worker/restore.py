@@ -17,6 +17,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from streams.core.policy import Policy
 from streams.core.times import NEVER_MS
 from streams.errors import Halt
+from streams.kafka.denied import denied, is_denied
 from streams.kafka.reader import fetch, reader
 from streams.settings import Settings
 from streams.state import rows
@@ -277,7 +278,7 @@ class Restore(threading.Thread):
         at: dict[int, int] = {}
         for message in messages:
             number, offset = message.partition(), message.offset()
-            if _is_failure(message) or message.topic() != name or offset is None:
+            if _is_failure(self._settings, message) or message.topic() != name or offset is None:
                 continue
             if number is None or number not in left:
                 continue
@@ -340,11 +341,13 @@ def _close(store: Store) -> BaseException | None:
     return None
 
 
-def _is_failure(message: "Message") -> bool:
-    """Whether *message* is neither a row nor the end of a partition; ends the process if fatal."""
+def _is_failure(settings: Settings, message: "Message") -> bool:
+    """Whether *message* is neither a row nor the end of a partition; Halt if it stays so."""
     error = message.error()
     if error is None or error.code() == KafkaError._PARTITION_EOF:
         return False
+    if is_denied(error):
+        raise Halt(denied(settings, error, f"reading {message.topic()}"))
     if error.fatal():
         raise Halt(f"restore: {error.str()}")
     logger.info("restore: %s", error.str())

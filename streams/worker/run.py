@@ -23,14 +23,17 @@ import topics
 from streams.core.policy import Policy
 from streams.errors import CheckFailed, CommandError, Unreachable, UsageProblem
 from streams.kafka import admin
+from streams.kafka.denied import perhaps_hidden
 from streams.kafka.topics_compare import FIXED_COUNT, Cluster
 from streams.metrics import Metrics
 from streams.policy_file import read_policy
 from streams.settings import Settings
 from streams.worker.app import ObjectionWorker, make_app, read_instance
+from streams.worker.http import check_token
 from streams.worker.names import CHANGELOGS, DECISIONS, INPUTS, OUTPUTS, USERS_CHANGELOG
 from streams.worker.receipt_notes import Following
 from streams.worker.restore import Changelogs
+from streams.worker.rights import check_rights
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +49,7 @@ def run_worker(settings: Settings) -> None:
 
     Raises CommandError (exit statuses 1 to 3) or Halt, with the reason.
     """
+    check_token(settings)
     policy = Policy() if settings.policy is None else read_policy(settings.policy)
     signal.signal(signal.SIGTERM, _interrupt)
     faulthandler.enable()  # a crash within a client library would leave no word in the log
@@ -70,6 +74,7 @@ def _look(settings: Settings) -> Changelogs:
     client = admin.connect(settings)
     cluster = wait_for_kafka(client, settings)
     check_topics(cluster, settings)
+    check_rights(client, settings)
     return identify(client, settings, cluster)
 
 
@@ -109,6 +114,8 @@ def check_topics(cluster: Cluster, settings: Settings) -> None:
         )
     if problems:
         advice = "mend it with `objections topics apply`, look with `objections topics check`"
+        if missing:
+            advice += f";{perhaps_hidden(settings)}" if perhaps_hidden(settings) else ""
         raise CheckFailed("\n".join([*problems, advice]))
     _record_partitions(settings, counts["objections"])
 

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.errors import Halt
+from streams.kafka.denied import denied, is_denied
 from streams.kafka.reader import ends, reader
 from streams.settings import Settings
 from streams.state import rows
@@ -170,6 +171,8 @@ class _Asked:
                 return ask_once()
             except KafkaException as error:
                 found: KafkaError = error.args[0]
+                if is_denied(found):
+                    raise Halt(denied(self._settings, found, f"asking for {what}")) from error
                 if found.fatal():
                     raise Halt(f"{what}: {found.str()}") from error
                 logger.info("restore waits for %s: %s", what, found.str())

@@ -15,6 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from streams.errors import Halt
 from streams.kafka.client_log import CLIENT_LOGGER
+from streams.kafka.denied import denied, is_denied
 from streams.settings import Settings
 from streams.state.store import Reached
 from streams.worker.folded import Folded
@@ -64,6 +65,7 @@ class Publisher:
         self._stopping = False
         self._call_began_s: float | None = None
         self._delivered: dict[tuple[str, int], int] = {}
+        self._transactional_id = transactional_id
         self._producer = Producer(
             settings.kafka(
                 **{
@@ -191,6 +193,8 @@ class Publisher:
             except KafkaException as error:
                 self._call_began_s = None
                 found: KafkaError = error.args[0]
+                if is_denied(found):
+                    raise Halt(self._denied(found)) from error
                 if found.fatal():
                     raise Halt(f"Kafka refused this worker for good ({what}): {found}") from error
                 if not found.retriable() or self._stopping:
@@ -205,6 +209,8 @@ class Publisher:
 
     def _abort(self, error: KafkaError) -> None:
         """Roll the transaction back and raise what came of it."""
+        if is_denied(error):
+            raise Halt(self._denied(error))
         if error.fatal():
             raise Halt(f"Kafka refused this worker for good: {error}")
         if error.code() in TOO_LARGE:
@@ -217,6 +223,16 @@ class Publisher:
         except KafkaException as failure:
             raise Halt(f"a transaction could not be rolled back: {failure}") from failure
         raise Aborted(str(error), fenced=error.code() in FENCED)
+
+    def _denied(self, error: KafkaError) -> str:
+        """Return what to say of a right that Kafka has refused."""
+        if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            what = "writing its outputs"  # which, is in the client's own line before
+        elif error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            what = f"committing for group {self._settings.group}"
+        else:
+            what = f"using the transactional id {self._transactional_id}"
+        return denied(self._settings, error, what)
 
     def _persist(self, parts: list[Folded], at_ms: int) -> None:
         """Write a partition's rows in one go: they say how far the changelogs are in the store."""
