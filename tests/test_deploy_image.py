@@ -75,7 +75,9 @@ def test_its_settings_are_known() -> None:
     """
     stage = last_stage()
     pairs = dict(part.split("=", 1) for part in stage["ENV"].split())
-    settings = read_settings({name: each for name, each in pairs.items() if name.startswith(PREFIX)})
+    settings = read_settings(
+        {name: each for name, each in pairs.items() if name.startswith(PREFIX)}
+    )
     (volume,) = json.loads(stage["VOLUME"])
 
     assert volume in map(str, settings.state_dir.parents)

@@ -97,9 +97,7 @@ def _operation(name: str) -> Json:
         "action": _ACTIONS[found.role],
         "channel": _ref("channels", name),
         "title": f"{found.role}: {name}",
-        "description": (
-            f"Written by {_list(found.writers)}.\n\nRead by {_list(found.readers)}."
-        ),
+        "description": (f"Written by {_list(found.writers)}.\n\nRead by {_list(found.readers)}."),
         "tags": [{"name": found.role}],
         "messages": [_ref("channels", name, "messages", key) for key in _messages(name)],
     }
@@ -171,7 +169,10 @@ def _schemas(name: str) -> dict[str, Json]:
     schema = topics.schema(name)
     if schema is None:
         return {}
-    parts = {name: schema, **{f"{name}-{key}": each for key, each in schema.get("$defs", {}).items()}}
+    parts = {
+        name: schema,
+        **{f"{name}-{key}": each for key, each in schema.get("$defs", {}).items()},
+    }
     return {key: _moved(part, name) for key, part in parts.items()}
 
 

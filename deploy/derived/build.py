@@ -1,6 +1,8 @@
 """What is built: the texts of the files, by their paths within `deploy/`."""
 
 import tomllib
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +24,8 @@ def version() -> str:
     return found
 
 
-def built() -> dict[str, str]:
+@cache
+def built() -> Mapping[str, str]:
     """Return the files by path."""
     rules, dashboard = (monitoring()[name] for name in ("rules.yml", "dashboard.json"))
     return {
