@@ -9,20 +9,12 @@ from typing import Any, Final
 
 from click import Context
 
+from deploy.checking.dockerfile import ignore_rules, instructions
 from streams.commands import main
 from streams.settings import PREFIX
-from tests.deploying import DEPLOY, ROOT, read_settings
+from tests.deploying import ROOT, read_settings
 
 PROJECT: Final[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-
-
-def instructions() -> list[tuple[str, str]]:
-    """Return name and rest of each instruction."""
-    text = (DEPLOY / "Dockerfile").read_text("utf-8")
-    lines = [line for line in text.splitlines() if not line.startswith("#")]
-    joined = "\n".join(lines).replace("\\\n", " ")
-    parts = [line.split(None, 1) for line in joined.splitlines() if line.strip()]
-    return [(name, rest.strip()) for name, rest in parts]
 
 
 def last_stage() -> dict[str, str]:
@@ -35,11 +27,9 @@ def last_stage() -> dict[str, str]:
 def is_sent(path: str) -> bool:
     """Return whether *path* of the repository goes to the builder: the last rule that fits."""
     sent = True
-    for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines():
-        rule = line.strip().removeprefix("!").removeprefix("**/")
-        if line.startswith("#") or not rule:
-            continue
-        whole = PurePosixPath(path)
+    whole = PurePosixPath(path)
+    for line in ignore_rules():
+        rule = line.removeprefix("!").removeprefix("**/")
         if any(fnmatch(part, rule) for part in (path, *map(str, whole.parents), *whole.parts)):
             sent = line.startswith("!")
     return sent
