@@ -18,5 +18,5 @@ def ignore_rules() -> list[str]:
 
 
 def sent() -> list[str]:
-    """Return the files and folders that are sent to the builder, of the repository's first level."""
+    """Return the files and folders that are sent to the builder, of the first level."""
     return [rule.removeprefix("!") for rule in ignore_rules() if rule.startswith("!")]
