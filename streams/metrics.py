@@ -325,6 +325,15 @@ class Metrics(Collector):
         """Count an acknowledgement of what there is not."""
         self._count(ACKNOWLEDGEMENTS_REFUSED, {(store,): 1})
 
+    def latencies(self) -> dict[tuple[Metric, Labels], list[int]]:
+        """Return how many took no longer than each of BOUNDS_MS, and how many there are."""
+        with self._lock:
+            return {
+                (metric, labels): [*each.within, each.count]
+                for metric, found in self._latencies.items()
+                for labels, each in found.items()
+            }
+
     def transactions(self) -> Mapping[str, int]:
         """Return how many transactions have ended, by outcome."""
         with self._lock:

@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, replace
-from html.parser import HTMLParser
+from dataclasses import dataclass
 from typing import TypeVar
 
 import aiohttp
@@ -15,27 +14,11 @@ from streams.errors import UsageProblem
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.worker.http import HttpServer
-from streams.worker.page import Page, PartitionLine, TopicLine, make_page, render
-from tests.test_metrics import Measured
+from streams.worker.page import Page
 
 ANYWHERE = Settings(http_port=0)
 
-PAGE = Page(
-    worker="host-7",
-    group="eu.objections",
-    version="1.2.3",
-    partitions=(
-        PartitionLine(
-            partition=4,
-            state="restoring",
-            lag_records=1_234,
-            fanout_pending_items=56_789,
-            clock_overdue_s=3.25,
-        ),
-    ),
-    topics=(TopicLine(topic="eu.content", lag_records=4_321, oldest_unpropagated_s=0.75),),
-    transactions=(("committed", 17), ("aborted", 1), ("fenced", 0)),
-)
+PAGE = Page(worker="host-7", group="g", version="1", partitions=(), topics=(), transactions=())
 
 T = TypeVar("T")
 
@@ -110,37 +93,6 @@ def ask(
     return serve(request, status, metrics)
 
 
-class Outline(HTMLParser):
-    """The tags and the words of a page; fails on tags that are closed in the wrong order."""
-
-    VOID = frozenset({"meta"})
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self._open: list[str] = []
-        self.feed(html)
-        self.close()
-        assert [] == self._open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert tag == self._open.pop()
-
-    def handle_data(self, data: str) -> None:
-        if data.strip() and "style" not in self._open:
-            self.words.append(data.strip())
-
-    def named(self, tag: str) -> list[dict[str, str | None]]:
-        """Return the attributes of each *tag*."""
-        return [attributes for found, attributes in self.tags if found == tag]
-
-
 def test_healthz_says_that_the_process_runs() -> None:
     """
     Also while nothing can be served: a restore is no reason to be killed.
@@ -205,126 +157,6 @@ def test_metrics_are_compressed_only_for_who_asks() -> None:
     assert "content-encoding" not in plain.headers
     assert "objections_transactions_total" in squeezed.body
     assert int(squeezed.headers["content-length"]) < int(plain.headers["content-length"])
-
-
-def test_status_page_shows_all_it_is_given() -> None:
-    """
-    Worker, version, readiness, partitions with their states, lag, ages, fan-outs, transactions.
-    """
-    answer = ask("/", status=Fixed(False, "partitions restoring 3 of 12"))
-
-    words = " ".join(Outline(answer.body).words)
-    assert (200, "text/html; charset=utf-8") == (answer.status, answer.headers["content-type"])
-    for part in (
-        "Worker host-7",
-        "Group eu.objections, objection-streams 1.2.3",
-        "Not ready : partitions restoring 3 of 12",
-        "eu.content 4,321 0.8",
-        "4 restoring 1,234 56,789 3.2",
-        "committed 17 aborted 1 fenced 0",
-    ):
-        assert part in words
-
-
-def test_status_page_is_for_everybody() -> None:
-    """
-    A language, a title, one heading, captions and named columns and rows; no script, and nothing
-    is loaded from anywhere; it reloads by itself only when asked to.
-    """
-    page = Outline(ask("/").body)
-    refreshing = Outline(ask("/?refresh").body)
-
-    assert [{"lang": "en"}] == page.named("html")
-    assert len(page.named("h1")) == len(page.named("title")) == len(page.named("main")) == 1
-    assert len(page.named("table")) == len(page.named("caption")) == 3
-    assert {"col", "row"} == {heading["scope"] for heading in page.named("th")}
-    assert not [tag for tag, _ in page.tags if tag in {"script", "link", "img", "iframe"}]
-    assert {"name": "color-scheme", "content": "light dark"} in page.named("meta")
-    assert "refresh" not in [meta.get("http-equiv") for meta in page.named("meta")]
-    assert {"http-equiv": "refresh", "content": "5"} in refreshing.named("meta")
-    assert ["/", "/metrics"] == [link["href"] for link in refreshing.named("a")]
-
-
-def test_status_page_escapes_everything() -> None:
-    """
-    Names come from hosts, topics and errors; none of them becomes a tag.
-    """
-    evil = '<script>alert("x")</script>&\''
-    page = Page(
-        worker=evil,
-        group=evil,
-        version=evil,
-        partitions=(replace(PAGE.partitions[0], state=evil),),
-        topics=(replace(PAGE.topics[0], topic=evil),),
-        transactions=((evil, 1),),
-    )
-
-    html = render(page, ready=False, detail=evil)
-
-    outline = Outline(html)
-    assert [] == outline.named("script")
-    assert "<script" not in html
-    assert 7 + 1 == " ".join(outline.words).count(evil)  # the title names the worker as well
-
-
-def test_status_page_of_a_worker_without_partitions() -> None:
-    """
-    Nothing to show is said in a word.
-    """
-    bare = Page(worker="w", group="g", version="1", partitions=(), topics=(), transactions=())
-
-    outline = Outline(render(bare, ready=False, detail="not a member of the group"))
-
-    assert 3 == outline.words.count("none")
-
-
-def test_page_sums_up_what_the_gauges_say() -> None:
-    """
-    Lag adds up by topic and by partition, of ages the greatest counts, and a partition that is
-    still restoring has a line although no gauge knows it.
-    """
-    gauges = Measured(
-        oldest={("objections", 0): 0.5, ("objections", 1): 2.0, ("content", 0): 0.0},
-        behind={("objections", 0): 3, ("objections", 1): 4, ("content", 0): 10},
-        pending={0: 7},
-        overdue={0: 1.5},
-    )
-
-    page = make_page(
-        worker="w",
-        group="g",
-        version="1",
-        states={1: "restoring", 0: "serving"},
-        gauges=gauges,
-        transactions={"committed": 2},
-    )
-
-    assert page == Page(
-        worker="w",
-        group="g",
-        version="1",
-        partitions=(
-            PartitionLine(
-                partition=0,
-                state="serving",
-                lag_records=13,
-                fanout_pending_items=7,
-                clock_overdue_s=1.5,
-            ),
-            PartitionLine(
-                partition=1,
-                state="restoring",
-                lag_records=4,
-                fanout_pending_items=0,
-                clock_overdue_s=0.0,
-            ),
-        ),
-        topics=(
-            TopicLine(topic="objections", lag_records=7, oldest_unpropagated_s=2.0),
-            TopicLine(topic="content", lag_records=10, oldest_unpropagated_s=0.0),
-        ),
-        transactions=(("committed", 2),),
-    )
 
 
 def test_unknown_paths_are_404() -> None:

@@ -3,6 +3,7 @@ Bad records, huge ones, compressed ones and aborted ones: none stops, slows or l
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -106,6 +107,7 @@ def test_every_kind_of_poison_between_good_records(
         dead = worker.metrics()[
             f'objections_events_total{{outcome="dead_letter",topic="{prefix}content"}}'
         ]
+        page = worker.get("/").text
     letters = {
         (each.header("dlq_topic"), each.header("dlq_offset")): each
         for each in outputs["dead-letters"]
@@ -115,6 +117,8 @@ def test_every_kind_of_poison_between_good_records(
     assert len(sent) == len(letters) > 100
     assert dead == len(topics.refused("content"))
     assert {user for told in neighbours.values() for user in told} <= seen
+    for (topic, code), count in Counter((topic, each.code) for topic, each, *_ in sent).items():
+        assert f"{code} ({count})" in page.split(f">{prefix}{topic}</th>")[-1].split("</tr>")[0]
     for topic, example, value, place in sent:
         letter = letters[place.topic.encode(), b"%d" % place.offset]
         assert HEADERS == tuple(name for name, _ in letter.headers), example.name

@@ -153,3 +153,27 @@ def test_another_assignment_begins_anew() -> None:
     status.serves(0)
 
     assert 0 == age_s(status, OBJECTIONS)
+
+
+@dataclass
+class FanningOut:
+    """As much of a partition as its fan-outs need."""
+
+    items: int
+
+    def pending_items(self) -> int:
+        return self.items
+
+
+def test_a_fan_out_is_measured_by_the_most_that_was_pending() -> None:
+    """
+    The page tells how far the fan-outs of a partition are since there were none.
+    """
+    status, partition = serving(Lagging()), FanningOut(0)
+    status.partitions = cast("Any", {0: partition})
+    peaks = []
+    for partition.items in (40, 100, 30, 0, 20):
+        status.fanout_pending()
+        peaks.append(status.peaks.get(0))
+
+    assert peaks == [40, 100, 100, None, 20]

@@ -71,6 +71,7 @@ def test_http_from_outside(served: Worker) -> None:
     assert page.status == 200
     assert page.headers["Content-Type"].startswith("text/html")
     assert "served.objections" in page.text
+    assert "<strong>On time</strong>" in page.text
     assert metrics.status == 200
     assert metrics.headers["Content-Type"].startswith("text/plain")
     for metric in METRICS:

@@ -119,6 +119,7 @@ class ObjectionWorker(Service):
     async def _watch_publisher(self) -> None:
         while not self.should_stop:
             await self.sleep(WATCH_S)
+            self.status.look()
             if self._publisher.stuck_s() > STUCK_CALL_S:
                 # The thread in that call cannot be woken: no orderly end would ever end.
                 logger.critical("a call to Kafka does not return; the process ends here")
@@ -224,6 +225,7 @@ class ObjectionWorker(Service):
             self._pass_end,
         )
         self._metrics.restore_begun()
+        self.status.restored_rows = self._restore.rows_read
         self._restore.start()
 
     def _pass(self, assignment: int, restored: Restored) -> None:
@@ -274,6 +276,7 @@ class ObjectionWorker(Service):
         )
 
     def _restore_ended(self, progress: Progress, error: BaseException | None) -> None:
+        self.status.restored_rows = None
         if error is not None:
             self.fail(error)
             return
@@ -309,6 +312,7 @@ class ObjectionWorker(Service):
 
     async def _cancel_restore(self) -> None:
         restore, self._restore = self._restore, None
+        self.status.restored_rows = None
         if restore is not None:
             await asyncio.to_thread(restore.cancel)
 

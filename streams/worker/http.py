@@ -14,13 +14,15 @@ from aiohttp import web
 from streams.errors import UsageProblem
 from streams.metrics import CONTENT_TYPE
 from streams.settings import Settings
-from streams.worker.page import Page, render
+from streams.worker.page import Page
+from streams.worker.page_html import SCRIPT_HASH, render
 
 SHUTDOWN_S: Final = 1.0  # A scrape in flight may end; nobody may hold up the worker's own end.
 
 _HEADERS: Final = {
     "Cache-Control": "no-store",  # Every answer is about this moment.
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
+    f"script-src '{SCRIPT_HASH}'; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
 }
 

@@ -1,49 +1,38 @@
 """
-The status page: what a worker is and how far it has got, as plain HTML.
+What the status page shows: how late propagation is and was, what is pending, what stands open.
 
-Made for people in a hurry and for screen readers: tables with captions and headings, states as
-words and not as colours, no script, nothing loaded, colours of the reader's own light or dark mode.
-Pure: takes values, returns text.  Every text is escaped: host and topic names come from outside.
+Values only, made of what gauges and histograms say; `page_html` draws them.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from html import escape
 from typing import Final
 
-from streams.metrics import Gauges
+from streams.last_hour import Spread
+from streams.metrics import PROPAGATION, STORE_PROPAGATION, Gauges, Labels, Metric
 
-REFRESH_S: Final = 5
+PROMISE_S: Final = 1.0  # within which 99 % of all is published, and what is "on time" here
+STORE_PROMISE_S: Final = 5.0  # within which 99 % is hidden in every store
 
-_HEAD: Final = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-{refresh}<title>{title}</title>
-<style>
-:root {{ color-scheme: light dark; }}
-body {{ font: 1rem/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 60rem; padding: 1rem; }}
-table {{ border-collapse: collapse; margin: 1.5rem 0; }}
-caption {{ font-weight: bold; text-align: left; }}
-th, td {{ border-bottom: 1px solid; padding: .25rem .75rem; text-align: right; }}
-th:first-child, td.text {{ text-align: left; }}
-</style>
-</head>
-"""
+NOTHING: Final = Spread(0, None, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionLine:
-    """A partition of this worker; state: a word or two (`serving`, `restoring`)."""
+    """
+    A partition of this worker; state: a word or two (`serving`, `restoring`).
+
+    fanout_peak_items: the most that was pending since there was nothing pending.
+    """
 
     partition: int
     state: str
     lag_records: int
     fanout_pending_items: int
     clock_overdue_s: float
+    fanout_peak_items: int = 0
+    policy_pending_users: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +42,45 @@ class TopicLine:
     topic: str
     lag_records: int
     oldest_unpropagated_s: float
+    decided: Spread = NOTHING
+    published: Spread = NOTHING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreLine:
+    """A phase of a data store: its oldest output not acknowledged, and purges of the last hour."""
+
+    store: str
+    phase: str
+    oldest_unacknowledged_s: float
+    purges: Spread = NOTHING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterLine:
+    """Dead letters of an input: how many stand open, and those of the last hour by code."""
+
+    topic: str
+    open_n: int
+    codes: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreLine:
+    """A restore that is going on."""
+
+    rows: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """All that the status page shows; transactions: how many have ended, by outcome."""
+    """
+    All that the status page shows.
+
+    at: the moment it is of, for people; covered_s: how much of the last hour is known;
+    transactions: how many have ended, by outcome.
+    """
 
     worker: str
     group: str
@@ -65,6 +88,23 @@ class Page:
     partitions: tuple[PartitionLine, ...]
     topics: tuple[TopicLine, ...]
     transactions: tuple[tuple[str, int], ...]
+    stores: tuple[StoreLine, ...] = ()
+    dead_letters: tuple[DeadLetterLine, ...] = ()
+    restore: RestoreLine | None = None
+    at: str = ""
+    covered_s: float = 0.0
+
+    @property
+    def oldest(self) -> TopicLine | None:
+        """The input whose oldest record has waited longest; None where all is published."""
+        found = max(self.topics, key=lambda line: line.oldest_unpropagated_s, default=None)
+        return found if found is not None and found.oldest_unpropagated_s > 0 else None
+
+    @property
+    def late_stores(self) -> tuple[StoreLine, ...]:
+        """The stores that have not acknowledged for longer than is promised, longest first."""
+        late = (each for each in self.stores if each.oldest_unacknowledged_s > STORE_PROMISE_S)
+        return tuple(sorted(late, key=lambda line: -line.oldest_unacknowledged_s))
 
 
 def make_page(
@@ -75,16 +115,22 @@ def make_page(
     states: Mapping[int, str],
     gauges: Gauges,
     transactions: Mapping[str, int],
+    spreads: Mapping[tuple[Metric, Labels], Spread] | None = None,
+    peaks: Mapping[int, int] | None = None,
+    codes: Mapping[tuple[str, str], int] | None = None,
+    restore: RestoreLine | None = None,
+    at: str = "",
+    covered_s: float = 0.0,
 ) -> Page:
-    """Return the page of a worker: its partitions' *states*, and the numbers of *gauges*."""
-    oldest: dict[str, float] = {}
-    for (topic, _), age_s in gauges.oldest_unpropagated().items():
-        oldest[topic] = max(oldest.get(topic, 0.0), age_s)
-    lag_by_topic, lag_by_partition = Counter[str](), Counter[int]()
-    for (topic, partition), records in gauges.lag().items():
-        lag_by_topic[topic] += records
-        lag_by_partition[partition] += records
+    """
+    Return the page of a worker: its partitions' *states*, and the numbers of *gauges*.
+
+    spreads: of the last *covered_s* seconds, by metric and labels; codes: dead letters of the last
+    hour, by full topic and code; peaks: the most items that were pending, by partition.
+    """
+    spreads, peaks, codes = spreads or {}, peaks or {}, codes or {}
     pending, overdue = gauges.fanout_pending(), gauges.clock_overdue()
+    policy, behind = gauges.policy_pending(), _by_partition(gauges.lag())
     return Page(
         worker=worker,
         group=group,
@@ -93,94 +139,63 @@ def make_page(
             PartitionLine(
                 partition=number,
                 state=state,
-                lag_records=lag_by_partition[number],
+                lag_records=behind[number],
                 fanout_pending_items=pending.get(number, 0),
+                fanout_peak_items=peaks.get(number, 0),
                 clock_overdue_s=overdue.get(number, 0.0),
+                policy_pending_users=policy.get(number, 0),
             )
             for number, state in sorted(states.items())
         ),
-        topics=tuple(
-            TopicLine(
-                topic=topic,
-                lag_records=lag_by_topic[topic],
-                oldest_unpropagated_s=oldest.get(topic, 0.0),
+        topics=tuple(_topics(gauges, spreads)),
+        stores=tuple(
+            StoreLine(
+                store=store,
+                phase=phase,
+                oldest_unacknowledged_s=age_s,
+                purges=spreads.get((STORE_PROPAGATION, (store, phase)), NOTHING),
             )
-            for topic in dict.fromkeys((*oldest, *lag_by_topic))
+            for (store, phase), age_s in gauges.oldest_unacknowledged().items()
         ),
+        dead_letters=tuple(_dead_letters(gauges.dead_letters_open(), codes)),
         transactions=tuple(transactions.items()),
+        restore=restore,
+        at=at,
+        covered_s=covered_s,
     )
 
 
-def render(page: Page, ready: bool, detail: str, refresh: bool = False) -> str:
-    """
-    Return the page as HTML; *detail* says what is missing while not *ready*.
-
-    refresh: let the browser load it again every REFRESH_S.  Only when asked for, since a page
-    that reloads by itself throws a screen reader back to its top.
-    """
-    head = _HEAD.format(
-        refresh=f'<meta http-equiv="refresh" content="{REFRESH_S}">\n' if refresh else "",
-        title=escape(f"{page.worker} – objection-streams"),
-    )
-    again = (
-        '<a href="/">Stop refreshing</a>'
-        if refresh
-        else f'<a href="/?refresh">Refresh every {REFRESH_S} seconds</a>'
-    )
-    return "\n".join(
-        [
-            f"{head}<body>\n<main>",
-            f"<h1>Worker {escape(page.worker)}</h1>",
-            f"<p>Group {escape(page.group)}, objection-streams {escape(page.version)}</p>",
-            f"<p><strong>{'Ready' if ready else 'Not ready'}</strong>: {escape(detail)}</p>",
-            _inputs(page.topics),
-            _partitions(page.partitions),
-            _table("Transactions", ("Outcome", "Count"), page.transactions),
-            f'<nav><p>{again} · <a href="/metrics">Metrics</a></p></nav>',
-            "</main>\n</body>\n</html>\n",
-        ]
-    )
+def _topics(gauges: Gauges, spreads: Mapping[tuple[Metric, Labels], Spread]) -> Iterable[TopicLine]:
+    oldest: dict[str, float] = {}
+    for (topic, _), age_s in gauges.oldest_unpropagated().items():
+        oldest[topic] = max(oldest.get(topic, 0.0), age_s)
+    behind: Counter[str] = Counter()
+    for (topic, _), records in gauges.lag().items():
+        behind[topic] += records
+    for topic in dict.fromkeys((*oldest, *behind)):
+        yield TopicLine(
+            topic=topic,
+            lag_records=behind[topic],
+            oldest_unpropagated_s=oldest.get(topic, 0.0),
+            decided=spreads.get((PROPAGATION, ("decided", topic)), NOTHING),
+            published=spreads.get((PROPAGATION, ("published", topic)), NOTHING),
+        )
 
 
-def _inputs(topics: Iterable[TopicLine]) -> str:
-    return _table(
-        "Inputs",
-        ("Topic", "Lag (records)", "Oldest not propagated (s)"),
-        [(each.topic, each.lag_records, each.oldest_unpropagated_s) for each in topics],
-    )
+def _by_partition(lag: Mapping[tuple[str, int], int]) -> Counter[int]:
+    found: Counter[int] = Counter()
+    for (_, partition), records in lag.items():
+        found[partition] += records
+    return found
 
 
-def _partitions(partitions: Iterable[PartitionLine]) -> str:
-    return _table(
-        "Partitions",
-        ("Partition", "State", "Lag (records)", "Items to answer again", "Timer overdue (s)"),
-        [
-            (
-                str(each.partition),
-                each.state,
-                each.lag_records,
-                each.fanout_pending_items,
-                each.clock_overdue_s,
-            )
-            for each in partitions
-        ],
-    )
-
-
-def _table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str | int | float]]) -> str:
-    """Return a table whose first column names its rows."""
-    columns = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
-    lines = [
-        f'<tr><th scope="row">{escape(str(name))}</th>{"".join(map(_cell, cells))}</tr>'
-        for name, *cells in rows
-    ] or [f'<tr><td class="text" colspan="{len(heads)}">none</td></tr>']
-    return (
-        f"<table>\n<caption>{escape(caption)}</caption>\n<thead><tr>{columns}</tr></thead>\n"
-        "<tbody>\n" + "\n".join(lines) + "\n</tbody>\n</table>"
-    )
-
-
-def _cell(value: str | int | float) -> str:
-    if isinstance(value, str):
-        return f'<td class="text">{escape(value)}</td>'
-    return f"<td>{value:,.1f}</td>" if isinstance(value, float) else f"<td>{value:,}</td>"
+def _dead_letters(
+    open_by_topic: Mapping[str, int], codes: Mapping[tuple[str, str], int]
+) -> Iterable[DeadLetterLine]:
+    topics = dict.fromkeys((*open_by_topic, *(topic for topic, _ in codes)))
+    for topic in topics:
+        found = sorted(
+            ((code, count) for (name, code), count in codes.items() if name == topic),
+            key=lambda each: (-each[1], each[0]),
+        )
+        yield DeadLetterLine(topic=topic, open_n=open_by_topic.get(topic, 0), codes=tuple(found))

@@ -113,6 +113,10 @@ class Restore(threading.Thread):
         self._aborted: Future[dict[int, dict[Key, Said]]] = Future()
         self._rows = 0
 
+    def rows_read(self) -> int:
+        """Return how many rows have been read so far; from any thread."""
+        return self._rows
+
     def cancel(self) -> None:
         """Stop, close the stores that are not handed over yet, and wait until that is done."""
         self._cancelled.set()

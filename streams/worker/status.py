@@ -6,16 +6,19 @@ Fed by the cycle's milestones; read by /metrics, /readyz and the status page.
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 
 import streams
 from streams.core.fold import CAUSED_BY_TIME
-from streams.metrics import Metrics
+from streams.core.outputs import Output
+from streams.last_hour import CountsOfHour, LatenciesOfHour
+from streams.metrics import Labels, Metric, Metrics
 from streams.settings import Settings
 from streams.worker.fetch import Fetch
 from streams.worker.folded import Fanned, Folded
 from streams.worker.names import DEAD_LETTERS, INPUTS
-from streams.worker.page import Page, make_page
+from streams.worker.page import Page, RestoreLine, make_page
 from streams.worker.partition import Partition
 from streams.worker.rounds import Place, Round
 from streams.worker.stores import Stores
@@ -26,6 +29,8 @@ class WorkerStatus:
     Implements `cycle.Watch`, `metrics.Gauges` and `http.Status`.
 
     partitions: those that are restored and serving, shared with the cycle.
+    peaks: the most items of fan-outs that were pending since none was, by partition.
+    restored_rows: asks a restore under way how many rows it has read; None where there is none.
     """
 
     def __init__(
@@ -37,6 +42,7 @@ class WorkerStatus:
         self._metrics = metrics
         self._stores = stores
         self.partitions: Mapping[int, Partition] = {}
+        self.restored_rows: Callable[[], int] | None = None
         self._assigned: dict[int, float] = {}  # partition -> since when, by time.time()
         self._member = False
         self._serving: set[int] = set()
@@ -46,6 +52,9 @@ class WorkerStatus:
         self._again: dict[Place, tuple[int, int]] = {}
         # fan-outs whose last slice is not committed yet
         self._finishing: list[tuple[int, Fanned]] = []
+        self._latencies = LatenciesOfHour[tuple[Metric, Labels]](time.monotonic())
+        self._codes = CountsOfHour[tuple[str, str]]()  # of dead letters, by full topic
+        self.peaks: dict[int, int] = {}
 
     def assigned(self, partitions: frozenset[int], *, member: bool) -> None:
         """Note the partitions the group has given us: none of them is serving yet."""
@@ -118,19 +127,35 @@ class WorkerStatus:
             return False, f"restoring: {serving} of {assigned} partitions are serving"
         return True, f"serving {assigned} partitions"
 
+    def look(self) -> None:
+        """Note how it stands, for what the page tells of the last hour; every few seconds."""
+        self._latencies.note(time.monotonic(), self._metrics.latencies())
+
     def page(self) -> Page:
         """Return what the status page shows."""
-        states = {
-            partition: "serving" if partition in self._serving else "restoring"
-            for partition in self._assigned
-        }
+        self.look()
+        self.fanout_pending()
+        now_s, restored_rows = time.monotonic(), self.restored_rows
+        covered_s, spreads = self._latencies.over(now_s, self._metrics.latencies())
+        began_s = min(self._assigned.values(), default=time.time())
         return make_page(
             worker=self.instance,
             group=self._settings.group,
             version=streams.__version__,
-            states=states,
+            states={
+                partition: "serving" if partition in self._serving else "restoring"
+                for partition in self._assigned
+            },
             gauges=self,
             transactions=self._metrics.transactions(),
+            spreads=spreads,
+            peaks=self.peaks,
+            codes=self._codes.over(now_s),
+            restore=None
+            if restored_rows is None
+            else RestoreLine(rows=restored_rows(), seconds=time.time() - began_s),
+            at=datetime.now(UTC).strftime("%H:%M:%S UTC"),
+            covered_s=covered_s,
         )
 
     def oldest_unpropagated(self) -> Mapping[tuple[str, int], float]:
@@ -165,9 +190,15 @@ class WorkerStatus:
 
     def fanout_pending(self) -> Mapping[int, int]:
         """Return the items of fan-outs still to be walked, by partition."""
-        return {
+        found = {
             number: partition.pending_items() for number, partition in list(self.partitions.items())
         }
+        self.peaks = {
+            number: max(self.peaks.get(number, 0), items)
+            for number, items in found.items()
+            if items
+        }
+        return found
 
     def clock_overdue(self) -> Mapping[int, float]:
         """Return by how many seconds the oldest due timer is late, by partition."""
@@ -219,6 +250,8 @@ class WorkerStatus:
             is_tombstone = output.value is None and output.topic != DEAD_LETTERS
             counts = tombstones if is_tombstone else records
             counts[output.topic] = counts.get(output.topic, 0) + 1
+            if output.topic == DEAD_LETTERS:
+                self._codes.add(time.monotonic(), _code(output))
         for topic in {*records, *tombstones}:
             self._metrics.outputs(
                 self._settings.topic(topic), records.get(topic, 0), tombstones.get(topic, 0)
@@ -232,6 +265,15 @@ class WorkerStatus:
                 under_way.popleft()
             if self._again.get((topic, number), (0, position + 1))[1] <= position:
                 del self._again[topic, number]
+
+
+def _code(letter: Output) -> tuple[str, str]:
+    """Return the full name of the topic a dead letter came from, and its code."""
+    said = {
+        name: value.decode() if isinstance(value, bytes) else value or ""
+        for name, value in letter.headers
+    }
+    return said["dlq_topic"], said["dlq_error"]
 
 
 def _wall_clock_ms() -> int:

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the tests' helpers
 
@@ -32,10 +32,17 @@ from streams.bench.offline import Offline, Round
 from streams.bench.workload import Record, make
 from streams.kafka import admin
 from streams.kafka.local import LocalKafka
+from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.worker.folded import Folded
+from streams.worker.names import INPUTS, OUTPUTS
 from streams.worker.run import spare_the_collector
+from streams.worker.status import WorkerStatus
 from streams.worker.transaction import Publisher
+
+if TYPE_CHECKING:
+    from streams.worker.fetch import Fetch
+    from streams.worker.stores import Stores
 
 T = TypeVar("T")
 
@@ -47,6 +54,11 @@ class Steps:
 
     def __init__(self, records_n: int) -> None:
         self.us: dict[str, float] = {}
+        metrics = Metrics(INPUTS, OUTPUTS)
+        # Of what it is not asked here it needs neither a consumer nor stores.
+        self.status = WorkerStatus(
+            Settings(), cast("Fetch", None), metrics, cast("Stores", _NoStores()), "profile"
+        )
         self._records_n = records_n
 
     def time(self, name: str, call: Callable[[], T]) -> T:
@@ -140,6 +152,20 @@ def _cycle(steps: Steps, offline: Offline, fetched: Round, publish: Publish | No
     else:
         steps.time("publish", lambda: publish(cycle))
     steps.time("persisted", lambda: offline.persisted(cycle))
+    steps.time("metrics", lambda: _count(steps.status, cycle))
+
+
+def _count(status: WorkerStatus, cycle: list[Folded]) -> None:
+    """Tell the metrics of a cycle, as the worker's cycle does."""
+    status.on_folded(cycle)
+    status.on_committed(cycle)
+
+
+class _NoStores:
+    """No data store acknowledges."""
+
+    def committed(self, part: Folded) -> None:
+        """Do nothing."""
 
 
 @contextmanager
