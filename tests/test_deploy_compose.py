@@ -151,6 +151,17 @@ def test_only_this_machine_can_ask() -> None:
     assert len(ports) == len({each.split(":")[1] for each in ports})
 
 
+def test_whatever_is_named_is_there() -> None:
+    """
+    Volumes, secrets and services that a service names are declared.
+    """
+    for service in SERVICES.values():
+        volumes = [each.split(":")[0] for each in service.get("volumes", ())]
+        assert {each for each in volumes if not each.startswith(".")} <= COMPOSE["volumes"].keys()
+        assert {*service.get("secrets", ())} <= COMPOSE["secrets"].keys()
+        assert service.get("depends_on", {}).keys() <= SERVICES.keys()
+
+
 def test_who_waits_for_whom_can_be_told() -> None:
     """
     Who is waited for until healthy has a health check, who until completed ends by itself.
