@@ -4,9 +4,12 @@ Time passing, on a real Kafka: on time, once, after restarts and moves, and neve
 
 import json
 import shutil
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
+
+import pytest
 
 from streams.core.reasons import PRODUCTS
 from streams.kafka.local import LocalKafka
@@ -154,13 +157,17 @@ def test_a_crowd_due_at_once_goes_at_the_rate_set_and_delays_no_objection(
             Worker(kafka, prefix, state, CLOCK_OFFSET_S=after_s, GRANT_RATE=GRANT_RATE) as worker,
         ):
             wait_for(lambda: len(_by_clock(watch)) > CROWD // 4, "a quarter of the crowd")
-            assert worker.metric("objections_clock_overdue_seconds") > 0
+            overdue_s, read_s = _overdue_s(worker), time.monotonic()
+            assert overdue_s > 0
             worker.kill9()
             worker.start()
             wait_for(lambda: len(_by_clock(watch)) > CROWD // 2, "half of the crowd")
             (sent,) = inputs.send(("objections", objection(user_id="objector")))
             wait_for(lambda: _purged(watch, "objector") is not None, "the objector's purge")
+            # All are due at one moment, so as long as any waits it gets later with every second.
+            later_s, passed_s = _overdue_s(worker), time.monotonic() - read_s
             waiting = CROWD - len(_by_clock(watch))
+            assert later_s - overdue_s == pytest.approx(passed_s, abs=1.0)
             wait_until_caught_up(kafka, prefix, clock_offset_s=after_s, workers=[worker])
             assert worker.metric("objections_clock_overdue_seconds") == 0
             purge = _purged(watch, "objector")
@@ -173,6 +180,12 @@ def test_a_crowd_due_at_once_goes_at_the_rate_set_and_delays_no_objection(
     assert {_due_ms(each) for each in fired} == {int(due.timestamp() * 1000)}
     _assert_rationed(kafka, prefix)
     assert_proven(kafka, prefix, clock_offset_s=after_s)
+
+
+def _overdue_s(worker: Worker) -> float:
+    """Return how late the oldest timer of any partition is."""
+    name = "objections_clock_overdue_seconds{"
+    return max(age_s for series, age_s in worker.metrics().items() if series.startswith(name))
 
 
 def _assert_rationed(kafka: LocalKafka, prefix: str) -> None:

@@ -142,12 +142,27 @@ def _take_kafka_away(kafka: LocalKafka, tmp_path: Path, *, seed: int, killed: bo
             else:
                 kafka.stop()
             worker.thaw()
-            time.sleep(OUTAGE_S)
+            _assert_grows_older(worker, OUTAGE_S)
             kafka.start()
             print(bring_back(worker, frozen))
             _wait_for_records(load)
         wait_until_caught_up(kafka, prefix, workers=[worker])
+        wait_for(lambda: _oldest_s(worker) == 0, "nothing is left to publish")
     assert_faultless(kafka, prefix)
+
+
+def _assert_grows_older(worker: Worker, seconds: float) -> None:
+    """While Kafka is away what was on its way waits, and the worker says for how long."""
+    before_s, begun_s = _oldest_s(worker), time.monotonic()
+    time.sleep(seconds)
+    passed_s = time.monotonic() - begun_s
+    assert before_s > 0, "a transaction was open"
+    assert _oldest_s(worker) - before_s > 0.9 * passed_s
+
+
+def _oldest_s(worker: Worker) -> float:
+    name = "objections_oldest_unpropagated_seconds{"
+    return max(age_s for series, age_s in worker.metrics().items() if series.startswith(name))
 
 
 def _wait_for_records(load: Load) -> None:

@@ -35,6 +35,7 @@ from tests.worker_process import (
 
 AT_ONCE_S = 6.0  # start of the process included, on a machine that does other things as well
 LEAVES_S = 5.0
+RECORDS = 20
 REFUSED, USAGE = 1, 2
 
 
@@ -77,6 +78,39 @@ def test_http_from_outside(served: Worker) -> None:
     for metric in METRICS:
         assert f"# TYPE {metric.name}" in metrics.text
     assert served.get("/else").status == 404
+
+
+def test_propagation_lies_between_kafkas_time_stamps_and_their_receipt(
+    kafka: LocalKafka, served: Worker
+) -> None:
+    """
+    What the histogram tells is no less than from input to output by Kafka's clock, and no more
+    than until a reader of committed records has the decision; a clock that is off changes nothing.
+    """
+    name, labels = "objections_propagation_seconds", 'stage="published",topic="served.objections"'
+    least_ms = most_ms = 0
+    with Inputs(kafka, "served.") as inputs, Watch(kafka, "served.") as watch:
+        before = served.metrics()
+        for number in range(RECORDS):
+            user = f"timed{number}"
+            (sent,) = inputs.send(("objections", objection(user_id=user)))
+            wait_for(lambda: _decision(watch, user) is not None, "the decision")  # noqa: B023
+            read_ms, decided = int(time.time() * 1000), _decision(watch, user)
+            assert decided is not None
+            least_ms += decided.timestamp_ms - sent.timestamp_ms
+            most_ms += read_ms - sent.timestamp_ms
+        after = served.metrics()
+    counted = after[f"{name}_count{{{labels}}}"] - before[f"{name}_count{{{labels}}}"]
+    told_ms = (after[f"{name}_sum{{{labels}}}"] - before[f"{name}_sum{{{labels}}}"]) * 1000
+
+    assert counted == RECORDS
+    assert least_ms <= told_ms + RECORDS  # each rounded to a millisecond
+    assert told_ms <= most_ms + RECORDS
+
+
+def _decision(watch: Watch, user: str) -> proof.Record | None:
+    found = [each for each in watch.outputs()["eligibility"] if each.key_text == user]
+    return found[0] if found else None
 
 
 def test_a_clock_that_is_off_is_announced_loudly(served: Worker) -> None:
