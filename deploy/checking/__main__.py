@@ -1,7 +1,7 @@
 """
 Check what is deployed with the tools that are made for it.
 
-    deploy/check [--install] [--crds FOLDER] [--kubernetes VERSION] [--image]
+    deploy/check [--install] [--crds FOLDER] [--kubernetes VERSION] [--image] [--scene]
 
 A tool that is absent is named and its check left out, with exit status 1.
 """
@@ -15,6 +15,7 @@ from typing import Final
 
 from deploy.checking.chart import check_chart
 from deploy.checking.image import check_image
+from deploy.checking.scene import check_scene
 from deploy.checking.tools import COMPOSE_LOADER, DEPLOY, ROOT, Checks, install
 
 _DOES: Final = "Check what is deployed with the tools that are made for it."
@@ -46,6 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
         help="also do what the Dockerfile does, without Docker, and run it as the image would be "
         "(as root, on Linux; a minute)",
     )
+    parser.add_argument(
+        "--scene",
+        action="store_true",
+        help="also run what compose.yaml runs, without containers, and send an objection through "
+        "(needs redis-server and prometheus; half a minute)",
+    )
     chosen = parser.parse_args(arguments)
     if chosen.install:
         install()
@@ -61,6 +68,8 @@ def main(arguments: list[str] | None = None) -> int:
         check_chart(checks, Path(folder), chosen.kubernetes, chosen.crds)
     if chosen.image:
         check_image(checks)
+    if chosen.scene:
+        check_scene(checks)
     if checks.failed:
         print(f"{len(checks.failed)} failed or left out: {', '.join(checks.failed)}")
     return 1 if checks.failed else 0
