@@ -239,7 +239,7 @@ def test_pods_may_do_little(rendered: list[Resource]) -> None:
 
 def test_workers_restart_one_by_one_when_ready(rendered: list[Resource]) -> None:
     """
-    Probes ask the paths of the contract; a restore may take an hour; one worker at most is away.
+    Probes ask the paths of the contract; Kafka is waited for; one worker at most is away.
     """
     (worker,) = of_kind(rendered, "StatefulSet")
     (container,) = worker["spec"]["template"]["spec"]["containers"]
