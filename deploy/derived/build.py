@@ -31,7 +31,7 @@ def built() -> Mapping[str, str]:
     return {
         "asyncapi.yaml": _said_first("topics/") + yaml_text(document(version())),
         f"{CHART}/files/topics.yaml": _said_first("topics/") + yaml_text(chart_topics()),
-        f"{CHART}/files/users.yaml": _said_first("roles.yaml") + yaml_text(chart_users()),
+        f"{CHART}/files/users.yaml": _said_first("acls/acls.yaml") + yaml_text(chart_users()),
         f"{CHART}/files/rules.yml": rules,
         f"{CHART}/files/dashboard.json": dashboard,
     }

@@ -12,7 +12,7 @@ import yaml
 
 import topics
 
-ROLES: Final = Path(__file__).with_name("roles.yaml")
+ROLES: Final = Path(__file__).parents[1] / "acls" / "acls.yaml"
 Json = dict[str, Any]
 
 _READS: Final = ("Read", "DescribeConfigs")  # reading and writing bring Describe along
