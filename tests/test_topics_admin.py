@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from confluent_kafka import KafkaError
 from confluent_kafka.admin import (  # type: ignore[attr-defined] # all of it is public
     AdminClient,
     AlterConfigOpType,
@@ -309,3 +310,33 @@ def test_a_client_ends_with_its_last_reference() -> None:
         assert known() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        pytest.param(
+            KafkaError(KafkaError._SSL, "SSL handshake failed: certificate verify failed"),
+            id="certificate",
+        ),
+        pytest.param(
+            KafkaError(KafkaError._AUTHENTICATION, "SASL authentication failed: wrong"),
+            id="password",
+        ),
+    ],
+)
+def test_a_refusal_is_not_forgotten_over_connections_that_break_off(refused: KafkaError) -> None:
+    """
+    Kafka also cuts the connections of whom it does not let in: what it has said before stands.
+    """
+    said = admin.LastWords(Settings())
+    said.remember(KafkaError(KafkaError._TRANSPORT, "Disconnected"))
+    assert (said.error, said.refusal) == ("Disconnected", "")
+
+    said.remember(refused)
+    refusal = said.refusal
+    said.remember(KafkaError(KafkaError._TRANSPORT, "Disconnected in state SSL_HANDSHAKE"))
+    said.remember(KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down"))
+
+    assert refused.str() in refusal
+    assert (said.error, said.refusal) == ("Disconnected in state SSL_HANDSHAKE", refusal)

@@ -61,14 +61,14 @@ class Log:
             )
         self.partitions = range(cluster.topics[DEAD_LETTERS].partitions)
         self.names = {settings.topic(name): name for name in NEEDED}
-        self._last_error = ""
+        self._said = admin.LastWords(settings)
         self._consumer = reader(
             settings,
             fetch_wait_max_ms=50,
             fetch_queue_backoff_ms=2,
             queued_max_messages_kbytes=FETCHED_KBYTES_MAX,
             queued_min_messages=FETCHED_RECORDS_MIN,
-            error_cb=self._remember,
+            error_cb=self._said.remember,
         )
         self._ask(lambda: self._consumer.list_topics(timeout=ANSWER_TIMEOUT_S))
 
@@ -166,7 +166,7 @@ class Log:
                 f"Kafka at {self.settings.bootstrap} refused reading {where}: {error.str()}"
             )
         else:
-            self._remember(error)
+            self._said.remember(error)
 
     def _ends(self, spots: Iterable[Spot]) -> dict[Spot, int]:
         """Return the ends of now; what is behind the last stable offset is not waited for."""
@@ -190,12 +190,8 @@ class Log:
         except KafkaException as error:
             raise self._silent(str(error.args[0])) from error
 
-    def _remember(self, error: KafkaError) -> None:
-        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # a count, without a reason
-            self._last_error = error.str()
-
     def _silent(self, what: str) -> Unreachable:
-        why = f" ({self._last_error})" if self._last_error else ""
+        why = f" ({self._said.error})" if self._said.error else ""
         return Unreachable(
             f"Kafka at {self.settings.bootstrap} does not answer: {what}{why}. Remedy: see that "
             "all brokers are up, then try again."

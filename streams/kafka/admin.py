@@ -48,6 +48,26 @@ _UNREACHABLE = frozenset(
 )
 
 
+class LastWords:
+    """
+    What librdkafka's callbacks have said of why there is no connection.
+
+    error: the last reason.  refusal: what to say where we were not let in; it stands, as one that
+    was refused is also told of connections that break off.  Both may be empty.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.error = ""
+        self.refusal = ""
+        self._settings = settings
+
+    def remember(self, error: KafkaError) -> None:
+        """Take an error, as `error_cb`."""
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # A count, without a reason.
+            self.error = error.str()
+            self.refusal = not_let_in(self._settings, error) or self.refusal
+
+
 class Client(AdminClient):
     """
     An admin client that remembers why it has no connection; its time-outs do not say.
@@ -57,24 +77,19 @@ class Client(AdminClient):
     """
 
     def __init__(self, settings: Settings) -> None:
-        said = self._said = ["", ""]
-
-        def remember(error: KafkaError) -> None:
-            if error.code() != KafkaError._ALL_BROKERS_DOWN:  # A count, without a reason.
-                said[:] = error.str(), not_let_in(settings, error) or ""
-
-        config: dict[str, Any] = settings.kafka(error_cb=remember)
+        said = self._said = LastWords(settings)
+        config: dict[str, Any] = settings.kafka(error_cb=said.remember)
         super().__init__(config, logger=CLIENT_LOGGER)
 
     @property
     def last_error(self) -> str:
         """Why there was no connection, lately; may be empty."""
-        return self._said[0]
+        return self._said.error
 
     @property
     def not_let_in(self) -> str:
         """What to say where Kafka knows neither user nor password, or we not it; may be empty."""
-        return self._said[1]
+        return self._said.refusal
 
 
 def connect(settings: Settings) -> AdminClient:
