@@ -5,14 +5,12 @@ The steady load of the fault suite for tests that take workers and Kafka away, a
 import random
 import re
 import time
-from collections import Counter
 from http import HTTPStatus
-from itertools import chain
 from typing import Any, Final, NamedTuple
 
-from streams.bench.faults import load
+from streams.bench.faults import check, load
 from streams.kafka.local import LocalKafka
-from streams.proof import INPUTS, OUTPUTS, Record, read
+from streams.proof import INPUTS, Record, read
 from tests.uncommitted import assert_uncommitted_ends_alike
 from tests.worker_process import (
     PARTITIONS,
@@ -134,33 +132,12 @@ def assert_faultless(kafka: LocalKafka, prefix: str) -> dict[str, list[Record]]:
     Prove what a `Load` has come to, and that nothing was committed twice; returns the outputs.
 
     Readers of uncommitted data must have come to the same.
-
-    A decision is published again for a record that changes nothing by itself (a withdrawal read
-    while grants are held), so of eligibility only the same answer to the same record counts: as
-    many as the user has records of that time stamp.
     """
     outputs = assert_proven(kafka, prefix, once=False)
-    counts = Counter(_identity(record) for record in chain(*(outputs[name] for name in OUTPUTS)))
-    records = Counter[tuple[object, ...]](
-        (each.key_text, b"%d" % each.timestamp_ms)
-        for each in chain(*read(settings_of(kafka, prefix), INPUTS).values())
-    )
-    twice = [
-        f"{identity}: {count} times"
-        for identity, count in counts.items()
-        if count > max(records[identity[2:]], 1)
-    ]
+    twice = list(map(str, check.twice(read(settings_of(kafka, prefix), INPUTS), outputs)))
     assert_uncommitted_ends_alike(kafka, prefix)
     assert not twice, "committed twice:\n" + "\n".join(twice[:40])
     allowed = sum(record.value is not None for record in outputs["training-content"])
     purged = len(outputs["training-content"]) - allowed
     assert min(allowed, purged) > 0, f"proves nothing: {allowed} allowed, {purged} purged"
     return outputs
-
-
-def _identity(record: Record) -> tuple[object, ...]:
-    """Return topic and event, and of a decision the user and the time stamp it answers."""
-    event = record.topic, record.header("ce_id")
-    if not record.topic.endswith("eligibility"):
-        return event
-    return *event, record.key_text, record.header("objections_received_at")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from deploy.derived.build import FOLDER, built
+from deploy.derived.files import keep
 
 _DOES: Final = "Build asyncapi.yaml and the Helm chart's files; run it from the repository's root."
 
@@ -26,17 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     if not chosen.out.is_dir():
         parser.error(f"--out is '{chosen.out}', which is no folder; expected one that exists")
-    status = 0
-    for name, text in built().items():
-        path: Path = chosen.out / name
-        if not chosen.check:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, "utf-8")
-            print(path)
-        elif not path.exists() or path.read_text("utf-8") != text:
-            print(f"{path} is not what is built: run python -m deploy.derived", file=sys.stderr)
-            status = 1
-    return status
+    files = {chosen.out / name: text for name, text in built().items()}
+    return keep(files, "python -m deploy.derived", check=chosen.check)
 
 
 if __name__ == "__main__":

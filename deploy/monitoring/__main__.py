@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from deploy.derived.files import keep
 from deploy.monitoring.build import FOLDER, built
 from deploy.monitoring.rules import RUNBOOK
 
@@ -33,16 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     if not chosen.out.is_dir():
         parser.error(f"--out is '{chosen.out}', which is no folder; expected one that exists")
-    status = 0
-    for name, text in built(chosen.runbook).items():
-        path: Path = chosen.out / name
-        if not chosen.check:
-            path.write_text(text, "utf-8")
-            print(path)
-        elif not path.exists() or path.read_text("utf-8") != text:
-            print(f"{path} is not what is built: run python -m deploy.monitoring", file=sys.stderr)
-            status = 1
-    return status
+    files = {chosen.out / name: text for name, text in built(chosen.runbook).items()}
+    return keep(files, "python -m deploy.monitoring", check=chosen.check)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Build `README.md` beside this file; run it from the repository's root.
 import argparse
 import sys
 
+from deploy.derived.files import keep
 from deploy.personal_data.page import PAGE, page
 
 _DOES = "Build the page on personal data; run it from the repository's root."
@@ -18,13 +19,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--check", action="store_true", help="write nothing; status 1 when the page would change"
     )
-    if not parser.parse_args(arguments).check:
-        PAGE.write_text(page(), "utf-8")
-        return 0
-    if PAGE.is_file() and PAGE.read_text("utf-8") == page():
-        return 0
-    print(f"{PAGE} is out of date: run python -m deploy.personal_data", file=sys.stderr)
-    return 1
+    check = parser.parse_args(arguments).check
+    return keep({PAGE: page()}, "python -m deploy.personal_data", check=check)
 
 
 if __name__ == "__main__":

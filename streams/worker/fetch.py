@@ -41,8 +41,9 @@ FETCH_BYTES: Final = 100_000  # unless there is so much
 USERS_BYTES: Final = 1
 CONTENT_RECORDS: Final = 600  # of a round at most: an objection waits for the round in hand
 LOOK_S: Final = 0.002  # between looks for content, or for room, while objections are waited for
-QUIET_S: Final = 1.0  # without content; then looks come seldom: of a core an idle worker takes
-QUIET_LOOK_S: Final = 0.01  # 2.6 % instead of 5.0
+# Without content for so long, looks come seldom: 2.6 % of a core when idle, instead of 5.0.
+QUIET_S: Final = 1.0
+QUIET_LOOK_S: Final = 0.01
 QUEUED_RECORDS: Final = 1_000  # of a partition: below, more is fetched,
 PARTITION_FETCH: Final = "max.partition.fetch.bytes"
 PARTITION_FETCH_BYTES: Final = 128 * 1024  # so much at a time

@@ -1,8 +1,8 @@
 // Exchanges the parts that have changed, and says once when nobody answers.
 "use strict";
-const EVERY_MS = 5000;
-const UPDATES = "Updates every 5 seconds.";
 const live = document.getElementById("live");
+const EVERY_MS = live.dataset.everyS * 1000;
+const UPDATES = `Updates every ${live.dataset.everyS} seconds.`;
 const pause = document.getElementById("pause");
 const verdict = document.getElementById("verdict");
 let paused = false;

@@ -141,7 +141,7 @@ def make_page(
                 state=state,
                 lag_records=behind[number],
                 fanout_pending_items=pending.get(number, 0),
-                fanout_peak_items=peaks.get(number, 0),
+                fanout_peak_items=max(peaks.get(number, 0), pending.get(number, 0)),
                 clock_overdue_s=overdue.get(number, 0.0),
                 policy_pending_users=policy.get(number, 0),
             )

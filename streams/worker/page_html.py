@@ -81,7 +81,7 @@ def render(page: Page, ready: bool, detail: str, refresh: bool = False) -> str:
             _section("Pending", [_pending(page), _partitions(page)]),
             _section("Dead letters", [_dead_letters(page)]),
             _section("Since the start", [_transactions(page)]),
-            '<footer>\n<p><span id="live" role="status"></span> '
+            f'<footer>\n<p><span id="live" data-every-s="{REFRESH_S}" role="status"></span> '
             '<button id="pause" type="button" hidden>Pause updating</button></p>',
             f'<nav aria-label="More"><p><noscript>{again} · </noscript>'
             '<a href="/metrics">Metrics</a></p></nav>\n</footer>',

@@ -114,8 +114,8 @@ def check_topics(cluster: Cluster, settings: Settings) -> None:
         )
     if problems:
         advice = "mend it with `objections topics apply`, look with `objections topics check`"
-        if missing:
-            advice += f";{perhaps_hidden(settings)}" if perhaps_hidden(settings) else ""
+        if missing and (hidden := perhaps_hidden(settings)):
+            advice += f";{hidden}"
         raise CheckFailed("\n".join([*problems, advice]))
     _record_partitions(settings, counts["objections"])
 

@@ -132,8 +132,6 @@ class WorkerStatus:
 
     def page(self) -> Page:
         """Return what the status page shows."""
-        self.look()
-        self.fanout_pending()
         now_s, restored_rows = time.monotonic(), self.restored_rows
         covered_s, spreads = self._latencies.over(now_s, self._metrics.latencies())
         began_s = min(self._assigned.values(), default=time.time())

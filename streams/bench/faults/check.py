@@ -57,7 +57,7 @@ def violations(
         *_untrue(inputs, outputs, now_ms),
         *_disordered(outputs),
         *_undecided(outputs),
-        *_twice(inputs, outputs),
+        *twice(inputs, outputs),
         *_premature(inputs, outputs, starts_ms),
     ]
 
@@ -107,7 +107,7 @@ def _undecided(outputs: Logs) -> Iterator[Violation]:
         )
 
 
-def _twice(inputs: Logs, outputs: Logs) -> Iterator[Violation]:
+def twice(inputs: Logs, outputs: Logs) -> Iterator[Violation]:
     """
     Yield what was committed twice.
 

@@ -136,13 +136,10 @@ def _run_faults(
         began_s, ended_n = time.monotonic(), len(scene.ended)
         result.faults[fault.kind] += 1
         try:
-            note = ACTS[fault.kind](scene, fault)
+            note = _act(scene, fault, result)
+            scene.wait_until_whole()
         except Wounded as wounded:
             raise Wounded(f"after fault {fault}: {wounded}") from wounded
-        except CommandError as error:
-            note = "VIOLATION"
-            result.violations.append(Violation(fault.kind, "", "", f"{fault}: {error}"))
-        _make_whole(scene, fault)
         took_s = time.monotonic() - began_s
         result.fault_s[fault.kind] += took_s  # type: ignore[assignment]
         restarts = len(scene.ended) - ended_n
@@ -154,11 +151,14 @@ def _run_faults(
         )
 
 
-def _make_whole(scene: Scene, fault: Fault) -> None:
+def _act(scene: Scene, fault: Fault, result: Result) -> str:
     try:
-        scene.wait_until_whole()
-    except Wounded as wounded:
-        raise Wounded(f"after fault {fault}: {wounded}") from wounded
+        return ACTS[fault.kind](scene, fault)
+    except Wounded:
+        raise
+    except CommandError as error:
+        result.violations.append(Violation(fault.kind, "", "", f"{fault}: {error}"))
+        return "VIOLATION"
 
 
 def _rest(scene: Scene, result: Result) -> None:
