@@ -30,8 +30,10 @@ logger = logging.getLogger(__name__)
 # A transaction begun right after another's commit is told CONCURRENT_TRANSACTIONS;
 # librdkafka's default of 100 ms before asking again would be most of our latency.
 RETRY_BACKOFF_MS: Final = 2
-# A call that waits for a lost group coordinator (see `streams.worker.watchdog`) looks for the new
-# one whenever a connection opens or closes: so one does, soon, while all wait for that call.
+# A call that waits for a lost coordinator (see `streams.worker.watchdog`) looks for the new one
+# whenever a connection opens or closes: so one does, soon, while all wait for that call.  Without
+# it an abort was seen to be asked for in vain for ever, after Kafka had stood still for 3.6 s: it
+# had counted itself lost and told of no brokers at all, and librdkafka had let go of them.
 IDLE_MS: Final = 5_000
 MESSAGE_BYTES_MAX: Final = 8 * 1024 * 1024  # as `dead-letters` and the changelogs take
 CALL_TIMEOUT_S: Final = 3.0  # then it is called again, or the worker is stopping
