@@ -21,8 +21,8 @@ from tests.worker_process import (
     wait_until_caught_up,
 )
 
-FREEZES = 3
-MOMENTS = (True, False, True, False)  # whether a transaction is open
+FREEZES = 2
+MOMENTS = (True, False)  # whether a transaction is open
 LONG_SESSION_MS = 10_000
 SHORT_TRANSACTION_MS = 2_000
 FREEZE_S = 3.5  # longer than a transaction, shorter than a session

@@ -78,7 +78,7 @@ class ObjectionWorker(Service):
         self._metrics = metrics
         self._memory = Memory(settings.block_cache_bytes)
         self._publisher = Publisher(settings, f"{settings.group}-{instance}")
-        self._fetch = Fetch(settings, self, changelogs.partitions_n)
+        self._fetch = Fetch(settings, self, changelogs.partitions_n, f"objections-{instance}")
         self._stores = Stores(
             settings,
             metrics,
