@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from streams.core.answers import Answers
+from streams.core.changes import Origin, UserRow
 from streams.core.decode import ItemFacts, restriction
 from streams.core.fanout import Job
-from streams.core.fold import Fold, Origin, UserRow
+from streams.core.fold import Fold
 from streams.core.item import Item
 from streams.core.outputs import Output, Writer
 from streams.core.policy import Policy

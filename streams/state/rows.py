@@ -16,8 +16,8 @@ from typing import Final, ParamSpec, TypeVar
 
 import msgspec
 
+from streams.core.changes import UserRow
 from streams.core.fanout import Job
-from streams.core.fold import UserRow
 from streams.core.item import Item
 from streams.core.receipts import Action, ReceiptRow
 from streams.core.refusals import REFUSALS

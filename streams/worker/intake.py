@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec import Struct
 
+from streams.core.changes import Origin
 from streams.core.decode import (
     USER_DECODERS,
     Headers,
@@ -18,7 +19,6 @@ from streams.core.decode import (
     resolved_by,
     restriction,
 )
-from streams.core.fold import Origin
 from streams.core.outputs import Header, Output
 from streams.core.user import User, merge
 from streams.errors import BadRecord

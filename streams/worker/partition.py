@@ -10,9 +10,10 @@ from itertools import islice
 from typing import Final
 
 from streams.core.answers import Answers
+from streams.core.changes import CAUSED_BY_TIME, DUE_AT_ONCE_MS, Origin, is_below
 from streams.core.decode import ItemFacts, UserFacts
 from streams.core.fanout import PURGE, Job
-from streams.core.fold import CAUSED_BY_TIME, DUE_AT_ONCE_MS, Fold, Origin, is_below
+from streams.core.fold import Fold
 from streams.core.outputs import Output, Writer
 from streams.core.policy import Policy
 from streams.core.receipts import Action

@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 import streams
-from streams.core.fold import CAUSED_BY_TIME
+from streams.core.changes import CAUSED_BY_TIME
 from streams.core.outputs import Output
 from streams.last_hour import CountsOfHour, LatenciesOfHour
 from streams.metrics import Labels, Metric, Metrics

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from streams.core.fold import DUE_AT_ONCE_MS, DUE_BY_POLICY_MS
+from streams.core.changes import DUE_AT_ONCE_MS, DUE_BY_POLICY_MS
 from streams.core.reasons import PRODUCTS
 from streams.core.times import NEVER_MS
 from streams.state import rows
