@@ -250,7 +250,7 @@ class ObjectionWorker(Service):
             restored.store.close()
             self.fail(Halt(f"{restored.store.path}: {error}"))
             return
-        partition.unanswered.add(restored.aborted, restored.ends)
+        partition.unanswered.add(restored.aborted, restored.ends, self.cycle.now_ms())
         partition.positions_unsaid = restored.committed != restored.positions
         partition.outputs_known(self._changelogs.output_ids)
         self.cycle.add_partition(partition)

@@ -72,6 +72,7 @@ class Partition:
         self.reached = reached
         self.view = View(store)
         self.positions = positions
+        self._committed = positions  # as many of them as are persisted
         self.gate = Gate()
         # Above every record of content ever folded, also while it is read again from earlier on.
         high = store.get(rows.position_key(CONTENT_END))
@@ -124,7 +125,7 @@ class Partition:
         if not self._may_fire():
             return False
         if self.gate.is_open(self.positions):
-            left = self.unanswered.has_work(self.positions)
+            left = self.unanswered.has_work(self._committed)
             return left or self._timers.can_fire(now_ms, grants)
         return self._timers.walks_held
 
@@ -173,7 +174,7 @@ class Partition:
         for due_ms, user_id in due:
             fold.time_passed(user_id, due_ms, self.number)
         handled = [self._fold_intake(fold, intake, now_ms) for intake in intakes]
-        settles = self.gate.is_open(self.positions) and self.unanswered.is_due(self.positions)
+        settles = self.gate.is_open(self.positions) and self.unanswered.is_due(self._committed)
         if settles:
             self._settle(fold)
         writer = Writer(self._source, now_ms, self._policy)
@@ -252,6 +253,7 @@ class Partition:
 
     def persisted(self, folded: Folded) -> None:
         """Note that the rows of *folded*, the oldest of this partition, are in the store."""
+        self._committed = folded.positions
         self.view.pop(folded.layer)
         self.sweep.persisted()
         self.letters.persisted()
@@ -274,7 +276,7 @@ class Partition:
         self.sweep.reload()
         self.unanswered.roll_back()
         self.receipts.roll_back()
-        self.positions = positions
+        self.positions = self._committed = positions
         self.positions_unsaid = True
 
     def _check_seamless(self, intakes: list[Intake]) -> None:

@@ -160,7 +160,7 @@ class Restore(threading.Thread):
 
             def check(number: int) -> None:
                 store, ids = self._stores[number], self._changelogs.output_ids
-                damage = assess(self._settings, store, found, number, ids)
+                damage = assess(self._settings, store, found, number, ids, self._cancelled)
                 if damage:
                     damaged[number] = damage
                 else:
