@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
+from streams.core.breaker import Mark
 from streams.core.item import Item
 from streams.core.records import ContentRecord
 from streams.core.user import User
@@ -33,10 +34,15 @@ class Cause(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Held(Struct, frozen=True, array_like=True, gc=False):
-    """The record whose grant waits for the end of a hold, and its broker time stamp."""
+    """
+    The record whose grant waits for the end of a hold, and its broker time stamp.
+
+    ages_missing: nothing was known of the user's age and country when the hold began.
+    """
 
     cause: Cause
     received_ms: int
+    ages_missing: bool = False
 
 
 class UserRow(Struct, frozen=True, array_like=True, gc=False):
@@ -45,6 +51,7 @@ class UserRow(Struct, frozen=True, array_like=True, gc=False):
 
     seeded: the decision was taken from the outputs, as the state was lost; what came of the facts
     is decided once they have been read again.
+    reincluded: when the breaker on re-inclusion last counted the user.
     """
 
     user: User
@@ -56,6 +63,7 @@ class UserRow(Struct, frozen=True, array_like=True, gc=False):
     cause: Cause
     held: Held | None = None
     seeded: bool = False
+    reincluded: Mark | None = None
 
 
 class Origin(Struct, frozen=True, gc=False):

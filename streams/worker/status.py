@@ -212,6 +212,12 @@ class WorkerStatus:
             for number, partition in list(self.partitions.items())
         }
 
+    def grants_held(self) -> Mapping[int, int]:
+        """Return the users whose grants the breaker on re-inclusion holds, by partition."""
+        return {
+            number: partition.held_users() for number, partition in list(self.partitions.items())
+        }
+
     def oldest_unacknowledged(self) -> Mapping[tuple[str, str], float]:
         """Return the age in seconds of the oldest output not acknowledged, by store and phase."""
         return self._stores.oldest_unacknowledged()

@@ -131,6 +131,10 @@ class Timers:
             elif self._next_due_ms is not None:
                 self._next_due_ms = min(self._next_due_ms, timer[0])
 
+    def held_users(self, limit: int) -> int:
+        """Return how many wait for a hold to end, *limit* at most."""
+        return len(self._view.due(DUE_BY_POLICY_MS, limit))
+
     def roll_back(self) -> None:
         """Forget what fired and was not persisted."""
         self._fired.clear()
