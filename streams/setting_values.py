@@ -118,6 +118,18 @@ def count_from_1(value: str) -> int:
     return _whole(value, 1, _COUNT_MAX, "")
 
 
+def percent(value: str) -> float:
+    """Return a share in percent."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= 100:
+        message = "a share in percent from 0 to 100, such as 5 or 0.5"
+        raise ValueError(message)
+    return number
+
+
 def stores(value: str) -> tuple[Store, ...]:
     """
     Return the stores of `feature-store=training-users;index=group:connect-es:training-content`.

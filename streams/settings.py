@@ -30,6 +30,9 @@ DEFAULT_FANOUT_INLINE_ITEMS = 64
 DEFAULT_FANOUT_SLICE_ITEMS = 2_000
 DEFAULT_BATCH_RECORDS = 4_000
 DEFAULT_GRANT_RATE = 2_000
+DEFAULT_BREAKER_PERCENT = 0.0
+DEFAULT_BREAKER_USERS_MIN = 1_000
+DEFAULT_BREAKER_WINDOW_S = 24 * 3_600
 assert DEFAULT_SESSION_TIMEOUT_MS <= DEFAULT_REBALANCE_TIMEOUT_MS  # librdkafka refuses otherwise
 
 # variable without its prefix: (default for people, meaning, unit and reason)
@@ -80,6 +83,20 @@ VARIABLES: Mapping[str, tuple[str, str]] = {
         str(DEFAULT_GRANT_RATE),
         "Users and items a second that a worker allows, at most, because time has passed or the "
         "policy has changed. When millions fall due at once, objections must not wait for them.",
+    ),
+    "BREAKER_PERCENT": (
+        f"{DEFAULT_BREAKER_PERCENT:g}",
+        "Share of a partition's known users, in percent, who may be allowed again within a window "
+        "after they were kept out for a reason. At more, its grants are held until `objections "
+        "grants release`: a bad policy or age feed looks like this. 0 is off.",
+    ),
+    "BREAKER_USERS_MIN": (
+        str(DEFAULT_BREAKER_USERS_MIN),
+        "Users of a partition who may be allowed again within a window however few are known.",
+    ),
+    "BREAKER_WINDOW_S": (
+        str(DEFAULT_BREAKER_WINDOW_S),
+        "Seconds of that window: long enough for a slow mistake to add up.",
     ),
     "BATCH_RECORDS": (
         str(DEFAULT_BATCH_RECORDS),
@@ -140,6 +157,9 @@ class Settings:
     fanout_slice_items: int = DEFAULT_FANOUT_SLICE_ITEMS
     batch_records: int = DEFAULT_BATCH_RECORDS
     grant_rate: int = DEFAULT_GRANT_RATE
+    breaker_percent: float = DEFAULT_BREAKER_PERCENT
+    breaker_users_min: int = DEFAULT_BREAKER_USERS_MIN
+    breaker_window_s: int = DEFAULT_BREAKER_WINDOW_S
     # Handed on to librdkafka; not in `repr`, which ends up in logs, as it may hold secrets.
     kafka_options: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
@@ -185,6 +205,13 @@ class Settings:
             ),
             batch_records=reader.get("BATCH_RECORDS", cls().batch_records, values.count_from_1),
             grant_rate=reader.get("GRANT_RATE", cls().grant_rate, values.count_from_1),
+            breaker_percent=reader.get("BREAKER_PERCENT", cls().breaker_percent, values.percent),
+            breaker_users_min=reader.get(
+                "BREAKER_USERS_MIN", cls().breaker_users_min, values.count_from_1
+            ),
+            breaker_window_s=reader.get(
+                "BREAKER_WINDOW_S", cls().breaker_window_s, values.count_from_1
+            ),
             kafka_options=reader.kafka_options(),
         )
         problems = [*reader.unknown(), *reader.problems]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from streams.core.breaker import NO_LIMIT, Limit
 from streams.core.outputs import Output
 from streams.core.policy import Policy
 from streams.core.times import DAY_MS, end_of_day_ms, to_day
@@ -59,11 +60,27 @@ class Message:
 class Desk:
     """Feeds a partition and keeps what it publishes."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        ends: dict[str, int] | None = None,
+        policy: Policy = Policy(),  # noqa: B008  (it is frozen)
+        limit: Limit = NO_LIMIT,
+    ) -> None:
+        self.ends = dict(ends or dict.fromkeys(INPUTS, 0))
         self.partition = Partition(
-            0, store, {}, dict.fromkeys(INPUTS, 0), Policy(), "/test", CONTENT, INLINE_ITEMS, NOW_MS
+            0,
+            store,
+            {},
+            dict(self.ends),
+            policy,
+            "/test",
+            CONTENT,
+            INLINE_ITEMS,
+            NOW_MS,
+            limit=limit,
         )
-        self.ends = dict.fromkeys(INPUTS, 0)
 
     def intake(self, topic: str, *records: dict[str, Any]) -> Intake:
         begin = self.ends[topic]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from streams.core.fold import Cause, UserRow
+from streams.core.changes import Cause, UserRow
 from streams.core.policy import Policy
 from streams.core.user import User
 from streams.core.verdict import decide

@@ -17,6 +17,7 @@ from faust.types import TP
 from mode import Service
 from yarl import URL
 
+from streams.core.breaker import Limit
 from streams.core.policy import Policy
 from streams.errors import Halt, UsageProblem
 from streams.metrics import Metrics
@@ -273,6 +274,11 @@ class ObjectionWorker(Service):
             self._settings.stores,
             int(self._settings.clock_offset_s * 1000),
             restored.letters,
+            Limit(
+                self._settings.breaker_percent,
+                self._settings.breaker_users_min,
+                self._settings.breaker_window_s * 1000,
+            ),
         )
 
     def _restore_ended(self, progress: Progress, error: BaseException | None) -> None:

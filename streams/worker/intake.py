@@ -7,7 +7,9 @@ A bad record never stops or loses its neighbours: it becomes a dead letter and a
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from streams.core.changes import Origin
 from streams.core.decode import (
     USER_DECODERS,
     Headers,
@@ -18,7 +20,6 @@ from streams.core.decode import (
     resolved_by,
     restriction,
 )
-from streams.core.fold import Origin
 from streams.core.outputs import Header, Output
 from streams.core.user import User, merge
 from streams.errors import BadRecord
@@ -105,7 +106,7 @@ def take_in(fetched: Fetched, full_topic: str) -> Intake:
             if resolves is not None and isinstance(event, UserFacts):
                 # One record, one decision: what it mends is one more of its facts.
                 facts = merge(event.facts, User(resolved=(resolves,)))
-                event, resolves = UserFacts(event.user_id, event.cause_id, facts), None
+                event, resolves = replace(event, facts=facts), None
             entries.append(Entry(origin, event, resolves))
     return Intake(fetched.topic, partition, fetched.begin, offset + 1, entries, dead_letters)
 

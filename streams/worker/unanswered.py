@@ -128,18 +128,19 @@ class Unanswered:
         """Note that records still come."""
         self._moved_s = time.monotonic()
 
-    def is_due(self, positions: Mapping[str, int]) -> bool:
+    def is_due(self, positions: Mapping[str, int], *, held: bool = False) -> bool:
         """
         Whether something is left although all is committed that was to be said again.
 
         positions: those committed, as the store's timers and fan-outs are.
+        held: these may stand still for days, so nobody waits for them.
         """
         if self._settling or not (self._said or self._left):
             return False
         reached = all(positions[topic] >= offset for topic, offset in self._until.items())
         if not reached and time.monotonic() - self._moved_s <= QUIET_S:
             return False
-        return not (self._has_timers_due() or self._has_fanouts())
+        return held or not (self._has_timers_due() or self._has_fanouts())
 
     def _has_timers_due(self) -> bool:
         first = next(iter(self._store.scan(rows.TIMER)), None)
@@ -157,11 +158,11 @@ class Unanswered:
         logger.warning("what aborted transactions said of %d users is answered anew", len(users))
         return users
 
-    def has_work(self, positions: Mapping[str, int]) -> bool:
+    def has_work(self, positions: Mapping[str, int], *, held: bool = False) -> bool:
         """Whether there is something to answer, or nothing left and a row that says otherwise."""
         if not self._settling and self._noted and not (self._said or self._left):
             return True
-        return self.is_due(positions)
+        return self.is_due(positions, held=held)
 
     def notes(self, outputs: Iterable[Output]) -> list[Row]:
         """Return the row by which another worker would know what *outputs* leave, if it is new."""
