@@ -11,6 +11,7 @@ import pytest
 
 from streams.core.outputs import Output
 from streams.core.policy import Policy
+from streams.core.subjects import PLAIN, Subjects
 from streams.core.times import DAY_MS, end_of_day_ms, to_day
 from streams.errors import Halt
 from streams.state.store import Memory, Store
@@ -59,9 +60,19 @@ class Message:
 class Desk:
     """Feeds a partition and keeps what it publishes."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, subjects: Subjects = PLAIN) -> None:
+        self.subjects = subjects
         self.partition = Partition(
-            0, store, {}, dict.fromkeys(INPUTS, 0), Policy(), "/test", CONTENT, INLINE_ITEMS, NOW_MS
+            0,
+            store,
+            {},
+            dict.fromkeys(INPUTS, 0),
+            Policy(),
+            "/test",
+            CONTENT,
+            INLINE_ITEMS,
+            NOW_MS,
+            subjects=subjects,
         )
         self.ends = dict.fromkeys(INPUTS, 0)
 
@@ -71,7 +82,7 @@ class Desk:
             Message(begin + index, record, NOW_MS) for index, record in enumerate(records)
         ]
         self.ends[topic] += len(records)
-        return take_in(Fetched(topic, 0, messages, begin), topic)
+        return take_in(Fetched(topic, 0, messages, begin), topic, self.subjects)
 
     def fold(self, *intakes: Intake, now_ms: int = NOW_MS, grants: int = GRANTS) -> Folded:
         return self.partition.fold(list(intakes), now_ms, SLICE_ITEMS, grants)

@@ -74,6 +74,7 @@ class ObjectionWorker(Service):
         self._loop_here = asyncio.get_running_loop()
         self._settings = settings
         self._policy = policy
+        self._subjects = settings.subjects()
         self._changelogs = changelogs
         self._metrics = metrics
         self._memory = Memory(settings.block_cache_bytes)
@@ -273,6 +274,7 @@ class ObjectionWorker(Service):
             self._settings.stores,
             int(self._settings.clock_offset_s * 1000),
             restored.letters,
+            self._subjects,
         )
 
     def _restore_ended(self, progress: Progress, error: BaseException | None) -> None:

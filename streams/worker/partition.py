@@ -16,6 +16,7 @@ from streams.core.fold import CAUSED_BY_TIME, DUE_AT_ONCE_MS, Fold, Origin, is_b
 from streams.core.outputs import Output, Writer
 from streams.core.policy import Policy
 from streams.core.receipts import Action
+from streams.core.subjects import PLAIN, Subjects
 from streams.core.times import NEVER_MS
 from streams.errors import Halt
 from streams.setting_values import Store as DataStore
@@ -28,6 +29,7 @@ from streams.worker.gate import Gate
 from streams.worker.intake import Entry, Intake
 from streams.worker.limits import tell_of_limits
 from streams.worker.names import ACCOUNT_AGES, CONTENT, INPUTS, OBJECTIONS
+from streams.worker.naming import NamingNote
 from streams.worker.open_letters import OpenLetters
 from streams.worker.receipt_rows import Part
 from streams.worker.receipts import Receipts
@@ -65,6 +67,7 @@ class Partition:
         stores: tuple[DataStore, ...] = (),
         clock_offset_ms: int = 0,
         letters: OpenLetters | None = None,
+        subjects: Subjects = PLAIN,
     ) -> None:
         self.number = number
         self.store = store
@@ -84,7 +87,11 @@ class Partition:
         self.sweep = Sweep(store, policy, now_ms, f"partition {number}")
         self.positions_unsaid = False  # the group's offsets are others than our positions
         self._outputs_row: list[Row] = []  # what is still to be noted of the outputs
-        self.receipts = Receipts(store, stores, self._is_settled, clock_offset_ms)
+        self._headers = subjects.headers
+        self._naming = NamingNote(store, subjects)
+        self.receipts = Receipts(
+            store, stores, self._is_settled, clock_offset_ms, headers=self._headers
+        )
         self.unanswered = Unanswered(store)
 
     def hold(self) -> None:
@@ -175,7 +182,7 @@ class Partition:
         settles = self.gate.is_open(self.positions) and self.unanswered.is_due(self.positions)
         if settles:
             self._settle(fold)
-        writer = Writer(self._source, now_ms, self._policy)
+        writer = Writer(self._source, now_ms, self._policy, self._headers)
         answers = Answers(writer, self.view, self._prefix, self._content_end)
         answers.add_fold(fold, self._inline_items)
         layer = self._layer_of(fold, answers)
@@ -247,6 +254,7 @@ class Partition:
     def _notes(self, fold: Fold, outputs: list[Output]) -> list[Row]:
         """Return what else the state has to say of itself, with the decisions it is true of."""
         notes = [*self.sweep.notes(), *self.unanswered.notes(outputs)]
+        notes += self._naming.rows()
         return [*self._outputs_row, *notes] if fold.users or notes else []
 
     def persisted(self, folded: Folded) -> None:
@@ -255,6 +263,7 @@ class Partition:
         self.sweep.persisted()
         self.letters.persisted()
         self.unanswered.committed(folded.outputs, settled=folded.settles)
+        self._naming.persisted(folded.users_rows)
         if self._outputs_row and self._outputs_row[0] in folded.users_rows:
             self._outputs_row = []
         self._timers.persisted([row for row in folded.local_rows if row[0][:1] == rows.TIMER])
