@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from streams import setting_values as values
+from streams.core.subjects import Subjects
 from streams.errors import SettingsError
 from streams.setting_values import Store
 
@@ -48,6 +49,12 @@ VARIABLES: Mapping[str, tuple[str, str]] = {
         "none",
         "What `Authorization: Bearer ...` must carry to see status page and metrics. Demanded "
         "where OBJECTIONS_HTTP is not on loopback; /healthz and /readyz stay open, for probes.",
+    ),
+    "SUBJECT_KEY": (
+        "none",
+        "Key of the pseudonyms that stand for user ids in outputs and state: HMAC-SHA-256 of the "
+        "id, in hexadecimal. The same for all workers, for the life of a prefix; commands that "
+        "are given a user's id, or compare inputs with outputs, need it too.",
     ),
     "STORES": ("none", "What each store follows: NAME=TOPIC+TOPIC;NAME=group:GROUP:TOPIC."),
     "SESSION_TIMEOUT_MS": (
@@ -127,7 +134,7 @@ _FIXED = frozenset(
         "transactional.id",
     }
 )
-_SECRET_VARIABLES = frozenset({"HTTP_TOKEN"})
+_SECRET_VARIABLES = frozenset({"HTTP_TOKEN", "SUBJECT_KEY"})
 _SECRET_WORDS = ("password", "secret", "key", "token", "credential", "jaas", "oauth")
 
 _NEAR_ENOUGH = 0.8  # All names share their beginning; with less, anything is near something.
@@ -148,6 +155,7 @@ class Settings:
     http_host: str = DEFAULT_HTTP.partition(":")[0]
     http_port: int = int(DEFAULT_HTTP.partition(":")[2])
     http_token: str | None = field(default=None, repr=False)
+    subject_key: str | None = field(default=None, repr=False)
     stores: tuple[Store, ...] = ()
     session_timeout_ms: int = DEFAULT_SESSION_TIMEOUT_MS
     transaction_timeout_ms: int = DEFAULT_SESSION_TIMEOUT_MS
@@ -184,6 +192,7 @@ class Settings:
             http_host=http_host,
             http_port=http_port,
             http_token=reader.get("HTTP_TOKEN", None, values.token),
+            subject_key=reader.get("SUBJECT_KEY", None, values.subject_key),
             stores=reader.get("STORES", (), values.stores),
             session_timeout_ms=session_ms,
             transaction_timeout_ms=reader.get(
@@ -240,6 +249,10 @@ class Settings:
     def topic(self, name: str) -> str:
         """Return the full name of the contract's topic *name* (`objections`) on this cluster."""
         return f"{self.topic_prefix}{name}"
+
+    def subjects(self) -> Subjects:
+        """Return how users are named in state and outputs; whoever asks keeps it."""
+        return Subjects(self.subject_key)
 
     def kafka(self, **extra: object) -> dict[str, Any]:
         """

@@ -75,6 +75,7 @@ class ObjectionWorker(Service):
         self._loop_here = asyncio.get_running_loop()
         self._settings = settings
         self._policy = policy
+        self._subjects = settings.subjects()
         self._changelogs = changelogs
         self._metrics = metrics
         self._memory = Memory(settings.block_cache_bytes)
@@ -279,6 +280,7 @@ class ObjectionWorker(Service):
                 self._settings.breaker_users_min,
                 self._settings.breaker_window_s * 1000,
             ),
+            self._subjects,
         )
 
     def _restore_ended(self, progress: Progress, error: BaseException | None) -> None:
