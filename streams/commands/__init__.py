@@ -23,6 +23,7 @@ COMMANDS = {
         "Say why a user's data may be used, or not.",
     ),
     "topics": ("streams.commands.topics", "topics", "Plan, apply and check the topics."),
+    "intake": ("streams.commands.intake", "intake", "Serve the form to object with."),
     "import": (
         "streams.commands.importing",
         "import_command",
