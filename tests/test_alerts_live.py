@@ -47,6 +47,7 @@ WAITS: Final = {
     "Fan-outs: items still to be answered",
     "Clock: the oldest timer that is overdue",
     "Policy: users still to be decided again",
+    "Users whose grants are held",
 }
 
 

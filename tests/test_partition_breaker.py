@@ -122,6 +122,13 @@ def test_timers_and_granting_fan_outs_wait(desk: Desk) -> None:
     assert 12 == kinds(after).count("content.allowed")
 
 
+def test_those_who_wait_are_not_looked_at_in_vain(desk: Desk) -> None:
+    """While it is tripped a cycle decides on those its records are about, and on nobody else."""
+    withdraw(desk, *USERS)
+
+    assert {"new"} == set(desk.fold(desk.intake(ACCOUNT_AGES, age("new"))).layer.users)
+
+
 def test_a_release_lets_all_go_that_was_held(desk: Desk) -> None:
     """Uncounted, however many they are; and counting begins anew for those who come later."""
     withdraw(desk, *USERS[:5])
@@ -260,6 +267,19 @@ def test_a_bad_policy_is_stopped(desk: Desk, store: Store) -> None:
     assert 2 * 4 == kinds(outputs).count("user.purged")
     assert 2 == len(granted(outputs))
     assert {*minors} == granted(outputs + let_go)
+
+
+def test_a_policy_that_forgets_to_wait_is_stopped(desk: Desk, store: Store) -> None:
+    """Who is allowed before their notice window has passed is no newcomer like all others."""
+    told = [f"t{number}" for number in range(4)]
+    desk.commit(
+        desk.intake(ACCOUNT_AGES, *(age(each) for each in told)),
+        desk.intake(NOTICES, *(notice(each, "2026-06-30T00:00:00Z") for each in told)),
+    )
+    desk = _taken_over(desk, store, policy=Policy(version=2, notice_window_days=0))
+
+    assert 2 == len(granted(work(desk)))
+    assert desk.partition.guard.tripped
 
 
 def test_a_broken_age_feed_is_stopped(store: Store) -> None:

@@ -82,6 +82,10 @@ RESTORE_UNFINISHED_FOR: Final = "30m"
 # minutes.
 CLOCK_OVERDUE_S: Final = 900
 
+# Grants that are held wait for somebody, and purges go on: sleep ends it as well.  But whoever has
+# broken a feed or a policy should hear of it while they remember what they did.
+GRANTS_HELD_FOR: Final = "1m"
+
 GRANTS_WINDOW: Final = "10m"
 GRANTS_USUAL: Final = "7d"  # a whole week: days and nights differ, and so do Sundays
 GRANTS_FACTOR: Final = 5  # times what nineteen of twenty moments of that week stayed below

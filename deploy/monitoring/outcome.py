@@ -5,6 +5,7 @@ from deploy.monitoring.panels import Panel, Query, from_good
 from deploy.monitoring.series import (
     EVERY,
     GRANTS,
+    HELD,
     OWED,
     quantile,
 )
@@ -126,7 +127,7 @@ def grants() -> list[Panel]:
                 )
             ],
             unit="cps",
-            width=12,
+            width=8,
         ),
         Panel(
             "timeseries",
@@ -146,6 +147,15 @@ def grants() -> list[Panel]:
                 ),
             ],
             unit="cps",
-            width=12,
+            width=8,
+        ),
+        Panel(
+            "timeseries",
+            "Users whose grants are held",
+            "By partition: its breaker has tripped, and nothing more is allowed there until "
+            "`objections grants release`.  Purges go on; no more than 20,000 are counted.",
+            [Query(f"max by (partition) ({HELD}) > 0", "partition {{partition}}")],
+            no_value="none",
+            width=8,
         ),
     ]

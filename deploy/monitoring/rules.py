@@ -12,6 +12,7 @@ from deploy.monitoring import limits
 from deploy.monitoring.limits import BURNS, LONG_WINDOWS, WINDOWS, Severity
 from deploy.monitoring.series import (
     GRANTS,
+    HELD,
     OBJECTIONS,
     OLDEST,
     OTHERS,
@@ -201,6 +202,15 @@ def _grants() -> list[Rule]:
             f"More than {limits.GRANTS_FACTOR} times what 95 % of the last {usual} stayed below. "
             "A wrong policy file or a broken age feed looks like this.",
         ),
+        _alert(
+            "GrantsHeld",
+            "critical",
+            f"max by (partition) ({HELD}) > 0",
+            limits.GRANTS_HELD_FOR,
+            "Partition {{ $labels.partition }} allows nothing more: {{ $value }} users wait",
+            "More users than its limit would have been allowed again within the window. Purges go "
+            "on; grants wait until somebody has looked and released them.",
+        ),
     ]
 
 
@@ -246,7 +256,10 @@ def _propagation() -> list[Rule]:
         _alert(
             "ClockOverdue",
             "warning",
-            f"max by (partition) (objections_clock_overdue_seconds) > {limits.CLOCK_OVERDUE_S}",
+            f"""
+            max by (partition) (objections_clock_overdue_seconds) > {limits.CLOCK_OVERDUE_S}
+            unless max by (partition) ({HELD}) > 0
+            """,
             "5m",
             "Timers of partition {{ $labels.partition }} are late by "
             "{{ $value | humanizeDuration }}",

@@ -14,6 +14,7 @@ GRANTS: Final = 'kind="record",topic=~".*training-(users|content)"'
 
 OLDEST: Final = "objections_oldest_unpropagated_seconds"
 OWED: Final = "objections_oldest_unacknowledged_seconds"
+HELD: Final = "objections_grants_held_users"
 SEEN: Final = f"objections_consumer_lag_records{{{M},{OBJECTIONS}}}"  # by the monitor
 
 EVERY: Final = "$__rate_interval"  # Grafana's own: four scrapes at least

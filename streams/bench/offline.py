@@ -7,10 +7,12 @@ Records lie in partitions and have offsets as they would on Kafka; a cycle takes
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 from confluent_kafka import Message
 
 from streams.bench.workload import Record
+from streams.core.breaker import Limit
 from streams.core.policy import Policy
 from streams.settings import Settings
 from streams.state.store import Memory, Reached, Store
@@ -20,6 +22,7 @@ from streams.worker.names import CONTENT_CHANGELOG, INPUTS, USER_TOPICS, USERS_C
 from streams.worker.partition import Partition
 
 SETTINGS = Settings()
+LIMIT: Final = Limit(SETTINGS.breaker_percent, 1_000_000, SETTINGS.breaker_window_s * 1000)
 GRANTS = 1_000
 LOG_APPEND_TIME = 2
 
@@ -51,6 +54,7 @@ class Offline:
                 SETTINGS.topic("content"),
                 SETTINGS.fanout_inline_items,
                 now_ms,
+                limit=LIMIT,
             )
             for number, store in enumerate(self._stores)
         ]

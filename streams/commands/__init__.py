@@ -41,6 +41,11 @@ COMMANDS = {
         "dead_letters",
         "List, replay and dismiss records that could not be used.",
     ),
+    "grants": (
+        "streams.commands.grants",
+        "grants",
+        "Show and release grants that are held, as too many would be allowed again.",
+    ),
     "monitor": (
         "streams.commands.monitor",
         "monitor",

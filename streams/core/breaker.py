@@ -74,11 +74,13 @@ class State(Struct, frozen=True, gc=False):
     known: users ever seen.
     counts: users by the begin of the bucket in which they were last re-included.
     trip_ms: the latest trip, which it names; 0 before the first.
+    trip_users: the limit at which it tripped.
     """
 
     known: int = 0
     counts: dict[int, int] = {}
     trip_ms: int = 0
+    trip_users: int = 0
     tripped: bool = False
     freed: Freed | None = None
 
@@ -132,7 +134,9 @@ class Breaker:
             counts[mark.bucket_ms] -= 1
         elif sum(counts.values()) >= self.limit_users:
             trip_ms = max(now_ms, state.trip_ms + 1)  # it names the trip
-            self.state = replace(state, counts=counts, trip_ms=trip_ms, tripped=True)
+            self.state = replace(
+                state, counts=counts, trip_ms=trip_ms, trip_users=self.limit_users, tripped=True
+            )
             return None
         counts[bucket_ms] = counts.get(bucket_ms, 0) + 1
         self.state = replace(state, counts=counts)
