@@ -30,6 +30,7 @@ IMPERSONAL = frozenset(
         *("objections_epoch", "objections_revision", "objections_received_at", "dlq_resolves"),
         *("dlq_topic", "dlq_partition", "dlq_offset", "dlq_timestamp", "dlq_error", "dlq_detail"),
         "dlq_truncated",
+        *("sequence", "previous", "trail_hash"),
     }
 )
 # Revisions count; but those of `content` are a person's deeds.

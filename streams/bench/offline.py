@@ -18,6 +18,7 @@ from streams.worker.folded import Folded
 from streams.worker.intake import Fetched, Intake, take_in
 from streams.worker.names import CONTENT_CHANGELOG, INPUTS, USER_TOPICS, USERS_CHANGELOG
 from streams.worker.partition import Partition
+from streams.worker.trail import Trail
 
 SETTINGS = Settings()
 GRANTS = 1_000
@@ -51,6 +52,7 @@ class Offline:
                 SETTINGS.topic("content"),
                 SETTINGS.fanout_inline_items,
                 now_ms,
+                trail=Trail(store, number),
             )
             for number, store in enumerate(self._stores)
         ]
