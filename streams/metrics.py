@@ -109,6 +109,14 @@ POLICY_PENDING = Metric(
     "users",
     "Users still to be decided again by a new policy; no more than 20,000 are counted.",
 )
+GRANTS_HELD = Metric(
+    "objections_grants_held_users",
+    "gauge",
+    ("partition",),
+    "users",
+    "Users whose grants are held until the breaker on re-inclusion is released, at the least 1; "
+    "0 while it has not tripped. No more than 20,000 are counted.",
+)
 DEAD_LETTERS_OPEN = Metric(
     "objections_dead_letters_open",
     "gauge",
@@ -179,8 +187,8 @@ ACKNOWLEDGEMENTS_REFUSED = Metric(
 
 METRICS: Final = (
     PROPAGATION, OLDEST_UNPROPAGATED, EVENTS, PUBLISHED, TRANSACTIONS, CONSUMER_LAG,
-    FANOUT_PENDING, CLOCK_OVERDUE, POLICY_PENDING, DEAD_LETTERS_OPEN, RESTORED_ROWS, RESTORE,
-    RESTORES, PARTITIONS,
+    FANOUT_PENDING, CLOCK_OVERDUE, POLICY_PENDING, GRANTS_HELD, DEAD_LETTERS_OPEN,
+    RESTORED_ROWS, RESTORE, RESTORES, PARTITIONS,
     STORE_PROPAGATION, OLDEST_UNACKNOWLEDGED, STORE_REGRESSIONS, ACKNOWLEDGEMENTS_REFUSED,
 )  # fmt: skip
 
@@ -221,6 +229,7 @@ class Gauges(Protocol):
     def fanout_pending(self) -> Mapping[int, int]: ...
     def clock_overdue(self) -> Mapping[int, float]: ...
     def policy_pending(self) -> Mapping[int, int]: ...
+    def grants_held(self) -> Mapping[int, int]: ...
     def oldest_unacknowledged(self) -> Mapping[tuple[str, str], float]: ...
     def dead_letters_open(self) -> Mapping[str, int]: ...
     def partition_states(self) -> Mapping[str, int]: ...
@@ -380,6 +389,7 @@ class Metrics(Collector):
             found[FANOUT_PENDING] = _by_partition(self._source.fanout_pending())
             found[CLOCK_OVERDUE] = _by_partition(self._source.clock_overdue())
             found[POLICY_PENDING] = _by_partition(self._source.policy_pending())
+            found[GRANTS_HELD] = _by_partition(self._source.grants_held())
             found[OLDEST_UNACKNOWLEDGED] = dict(self._source.oldest_unacknowledged().items())
             found[DEAD_LETTERS_OPEN] = {
                 (topic,): number for topic, number in self._source.dead_letters_open().items()

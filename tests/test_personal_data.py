@@ -19,6 +19,7 @@ IMPERSONAL = frozenset(
             "epoch",
             "dead_letter",
             "through",
+            "tripped_at",
             "store",
             "topic",
             "partition",

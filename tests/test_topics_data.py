@@ -43,7 +43,7 @@ ANY_INPUT = {
 TIMES = {"time_format", "time_without_offset"}
 # The codes a record of each input can get.
 CODES = {
-    "objections": ANY_INPUT | {"field_value"},
+    "objections": ANY_INPUT | TIMES | {"field_value"},
     "account-ages": ANY_INPUT | TIMES | {"field_value", "date_format", "birth_date_range"},
     "notices": ANY_INPUT | TIMES,
     "content": ANY_INPUT | TIMES | {"field_value"},

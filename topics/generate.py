@@ -69,6 +69,8 @@ SHOULD_BE: dict[str, dict[str, Any]] = {
         "locale": Language | None,
         "dead_letter": records.DeadLetterRef | None,
         "through": bool | None,
+        "partition": records.Partition | None,
+        "tripped_at": records.Time | None,
     },
     "notices": {"channel": one_of(("in_app", "email")) | None},
     "content": {
@@ -101,17 +103,23 @@ SHOULD_BE: dict[str, dict[str, Any]] = {
     },
 }
 
+
+def _demands(*names: str) -> dict[str, Any]:
+    return {
+        "required": list(names),
+        "properties": {name: {"not": {"type": "null"}} for name in names},
+    }
+
+
 # topic: what one field demands of another, which a type cannot say
 CONDITIONS: dict[str, dict[str, Any]] = {
     "objections": {
         "if": {"properties": {"action": {"const": "dismissed"}}},
-        "then": {
-            "required": ["dead_letter"],
-            "properties": {"dead_letter": {"not": {"type": "null"}}},
-        },
+        "then": _demands("dead_letter"),
         "else": {
-            "required": ["objection_id"],
-            "properties": {"objection_id": {"not": {"type": "null"}}},
+            "if": {"properties": {"action": {"const": "grants_released"}}},
+            "then": _demands("partition", "tripped_at"),
+            "else": _demands("objection_id"),
         },
     },
 }

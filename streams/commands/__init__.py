@@ -34,6 +34,7 @@ COMMANDS = {
         "Follow the outputs into a data store, and acknowledge it.",
     ),
     "audit": ("streams.commands.audit", "audit", "Compare a data store with the topics; mend it."),
+    "notices": ("streams.commands.notices", "notices", "List who has still to be told."),
     "dead-letters": (
         "streams.commands.dead_letters",
         "dead_letters",

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Final, Protocol
 
+from streams.core.changes import CAUSED_BY_TIME, ItemChange, Origin, UserChange, UserRow
 from streams.core.fanout import (
     Answer,
     Era,
@@ -20,7 +21,7 @@ from streams.core.fanout import (
     slice_answers,
     touched,
 )
-from streams.core.fold import CAUSED_BY_TIME, Fold, ItemChange, Origin, UserChange, UserRow
+from streams.core.fold import Fold
 from streams.core.item import Item
 from streams.core.outputs import REVISION_MAX, Output, Writer
 from streams.core.reasons import PRODUCTS

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from streams.core.fold import UserRow
+from streams.core.changes import UserRow
 from streams.core.outputs import Eligibility, Header, Output
 from streams.core.reasons import PRODUCTS
 from streams.core.times import rfc3339

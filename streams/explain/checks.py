@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final, NamedTuple
 
-from streams.core.fold import DUE_AT_ONCE_MS, DUE_BY_POLICY_MS, UserRow
+from streams.core.changes import DUE_AT_ONCE_MS, DUE_BY_POLICY_MS, UserRow
 from streams.core.policy import Policy
 from streams.core.reasons import PRODUCTS, reason_names
 from streams.core.times import NEVER_MS

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
+from streams.core.changes import UserRow
 from streams.core.decode import (
     USER_DECODERS,
     decode_content,
@@ -19,7 +20,6 @@ from streams.core.decode import (
     restriction,
 )
 from streams.core.fanout import Job
-from streams.core.fold import UserRow
 from streams.core.item import DEAD_LETTERS_MAX, Item
 from streams.core.outputs import Eligibility
 from streams.core.refusals import REFUSALS

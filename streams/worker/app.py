@@ -17,6 +17,7 @@ from faust.types import TP
 from mode import Service
 from yarl import URL
 
+from streams.core.breaker import Limit
 from streams.core.policy import Policy
 from streams.errors import Halt, UsageProblem
 from streams.metrics import Metrics
@@ -75,11 +76,12 @@ class ObjectionWorker(Service):
         self._loop_here = asyncio.get_running_loop()
         self._settings = settings
         self._policy = policy
+        self._subjects = settings.subjects()
         self._changelogs = changelogs
         self._metrics = metrics
         self._memory = Memory(settings.block_cache_bytes)
         self._publisher = Publisher(settings, f"{settings.group}-{instance}")
-        self._fetch = Fetch(settings, self, changelogs.partitions_n)
+        self._fetch = Fetch(settings, self, changelogs.partitions_n, f"objections-{instance}")
         self._stores = Stores(
             settings,
             metrics,
@@ -251,7 +253,7 @@ class ObjectionWorker(Service):
             restored.store.close()
             self.fail(Halt(f"{restored.store.path}: {error}"))
             return
-        partition.unanswered.add(restored.aborted, restored.ends)
+        partition.unanswered.add(restored.aborted, restored.ends, self.cycle.now_ms())
         partition.positions_unsaid = restored.committed != restored.positions
         partition.outputs_known(self._changelogs.output_ids)
         self.cycle.add_partition(partition)
@@ -274,6 +276,12 @@ class ObjectionWorker(Service):
             self._settings.stores,
             int(self._settings.clock_offset_s * 1000),
             restored.letters,
+            Limit(
+                self._settings.breaker_percent,
+                self._settings.breaker_users_min,
+                self._settings.breaker_window_s * 1000,
+            ),
+            self._subjects,
             Trail(restored.store, restored.number) if self._changelogs.with_trail else None,
         )
 

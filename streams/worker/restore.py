@@ -32,6 +32,7 @@ from streams.worker.names import (
     INPUTS,
     USERS_CHANGELOG,
 )
+from streams.worker.naming import check_naming
 from streams.worker.open_letters import OpenLetters, begin_index, index_rows
 from streams.worker.rebuild import Ownership, Rebuild
 from streams.worker.takeover import Cancelled, Takeover, begin_at
@@ -169,13 +170,16 @@ class Restore(threading.Thread):
 
             def check(number: int) -> None:
                 store, ids = self._stores[number], self._changelogs.output_ids
-                damage = assess(self._settings, store, found, number, ids)
+                damage = assess(self._settings, store, found, number, ids, self._cancelled)
                 if damage:
                     damaged[number] = damage
                 else:
                     self._hand_over(number, found)
 
             self._read(consumer, USERS_CHANGELOG, found, self._partitions, lambda _: None)
+            subjects = self._settings.subjects()
+            for number, store in self._stores.items():  # before any of them is served
+                check_naming(self._settings, subjects, number, store)
             self._read(consumer, CONTENT_CHANGELOG, found, self._partitions, check)
             for number, damage in damaged.items():  # behind all others: it takes a while
                 self._rebuild(consumer, number, damage, found)

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import topics
 from streams.audit.topics import Topics as AuditedTopics
 from streams.core import seeds
+from streams.core.changes import Cause, UserRow
 from streams.core.decode import (
     decode_value,
     language,
@@ -26,7 +27,6 @@ from streams.core.decode import (
     valid_user_id,
 )
 from streams.core.fanout import Era, Job
-from streams.core.fold import Cause, UserRow
 from streams.core.item import Item
 from streams.core.policy import Policy
 from streams.core.receipts import ReceiptRow, StoreRow
