@@ -52,6 +52,7 @@ READERS: Final = {
     "purge-acks": "worker subscriber auditor monitor",
     "receipts": "importer auditor",
     "dead-letters": "auditor operator",
+    "audit-trail": "worker auditor",
     "objections-users-changelog": "worker auditor operator monitor",
     "objections-content-changelog": "worker auditor",
 }
@@ -66,6 +67,7 @@ WRITERS: Final = {
     "purge-acks": "subscriber",
     "receipts": "worker",
     "dead-letters": "worker",
+    "audit-trail": "worker",
     "objections-users-changelog": "worker",
     "objections-content-changelog": "worker",
 }
