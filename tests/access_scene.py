@@ -3,18 +3,25 @@ A Kafka that refuses, a user in it for each role of deploy/acls, and each at its
 """
 
 import json
+import logging
 import os
+import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 from typing import Final, NamedTuple
 from unittest.mock import patch
 
+from click.testing import CliRunner
+
 from deploy.acls import __main__ as acls
 from deploy.acls.grant import grant
 from deploy.acls.roles import Place, read_roles, rules
+from streams.commands import main
 from streams.kafka import admin
 from tests.making import content, grown_up, notice, objection
 from tests.secured_kafka import ADMIN, SecuredKafka, secured_kafka
@@ -34,7 +41,12 @@ DENIED_PREFIX: Final = "denied."
 PARTITIONS: Final = 2
 PREFIX: Final = "eu."
 TABLE_PREFIX: Final = "table."  # where tests write what no role would
-COMMAND_S: Final = 60.0
+COMMAND_S: Final = 120.0
+# No worker is killed here, so nobody waits for it.  With the 2 s of other tests, a transaction that
+# takes longer, as the first one over TLS on a busy machine may, is timed out by Kafka: that ends
+# the worker.
+SESSION_TIMEOUT_MS: Final = 15_000
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 RECORDS: Final = {
     "account-ages": [grown_up(user_id="ann"), grown_up(user_id="bob")],
@@ -63,7 +75,26 @@ class Access:
         self.folder = folder
 
     def run(self, principal: str, *arguments: object, **variables: object) -> Done:
-        """Run `objections` with *arguments* as *principal*."""
+        """Run `objections` with *arguments* as *principal*, here; what it logs is among errors."""
+        logged = StringIO()
+        handler = logging.StreamHandler(logged)
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
+        logging.getLogger().addHandler(handler)
+        environ = self.secured.environ(principal, PREFIX, **variables)
+        try:
+            with patch.dict(os.environ, environ, clear=True):
+                done = CliRunner().invoke(main, list(map(str, arguments)))
+        finally:
+            logging.getLogger().removeHandler(handler)
+            for number, before in handlers.items():
+                signal.signal(number, before)
+        errors = done.stderr + logged.getvalue()
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            errors += "".join(traceback.format_exception(done.exception))
+        return Done(done.exit_code, done.stdout, errors)
+
+    def process(self, principal: str, *arguments: object, **variables: object) -> Done:
+        """Run `objections` with *arguments* as *principal*, as a process of its own."""
         done = subprocess.run(
             [sys.executable, "-m", "streams.commands", *map(str, arguments)],
             cwd=ROOT,
@@ -78,7 +109,13 @@ class Access:
     def worker(self, name: str, principal: str = "worker", **variables: object) -> Worker:
         """Return a worker of *principal*, not started."""
         options = self.secured.variables(principal, **variables)
-        return Worker(self.secured.kafka, PREFIX, self.folder / name, **options)
+        return Worker(
+            self.secured.kafka,
+            PREFIX,
+            self.folder / name,
+            session_timeout_ms=SESSION_TIMEOUT_MS,
+            **options,
+        )
 
     def file(self, topic: str) -> Path:
         """Return a file of records for *topic*."""

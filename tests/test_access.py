@@ -7,7 +7,6 @@ Each role does its whole job with them, and can do nothing else; who is refused 
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -24,6 +23,7 @@ from tests.access_scene import (
     LACKING,
     PREFIX,
     ROLES,
+    SESSION_TIMEOUT_MS,
     STRANGER,
     TABLE_PREFIX,
     Access,
@@ -38,6 +38,7 @@ from tests.worker_process import Worker
 from tests.worker_settings import QUIET, WAIT_S, wait_for
 
 WRONG: Final = "pw-wrong-7Hq2xZ"
+SERVICES: Final = ("worker", "monitor")
 SINK: Final = "store.sqlite"
 
 # What the issue of rights is about, said apart from deploy/acls: who may read, who may write.
@@ -248,6 +249,7 @@ def ended(scene: Access) -> dict[str, Worker]:
             scene.secured.kafka,
             DENIED_PREFIX,
             scene.folder / name,
+            session_timeout_ms=SESSION_TIMEOUT_MS,
             GROUP=name,
             **scene.secured.variables(name),
         )
@@ -256,7 +258,7 @@ def ended(scene: Access) -> dict[str, Worker]:
     for each in workers.values():
         each.start()
     for each in workers.values():
-        each.wait_end(25)
+        each.wait_end()
     return workers
 
 
@@ -284,8 +286,8 @@ def test_a_right_that_lacks_is_named(ended: dict[str, Worker], name: str, said: 
 
 
 @pytest.fixture(scope="module")
-def shut_out(scene: Access) -> dict[tuple[str, str], Done]:
-    """Return how commands end with a wrong password and a wrong certificate, all run at once."""
+def refused(scene: Access) -> dict[tuple[str, str], Done]:
+    """Return how commands end with a wrong password, a wrong certificate, and without any right."""
     other = scene.folder / "other.pem"
     trustme.CA().cert_pem.write_to_path(other)
     sink = f"sqlite:{scene.folder / 'shut-out.sqlite'}"
@@ -306,20 +308,28 @@ def shut_out(scene: Access) -> dict[tuple[str, str], Done]:
         more: dict[str, Any] = {
             "HTTP": "127.0.0.1:0",
             "STATE_DIR": scene.folder / f"{name}-{variable}",
-            variable: wrong[variable][0],
         }
-        return scene.run("worker", *commands[name], **more)
+        if variable == STRANGER:
+            return scene.process(STRANGER, *commands[name], **more)
+        more[variable] = wrong[variable][0]
+        run_it = scene.process if name in SERVICES else scene.run
+        return run_it("worker", *commands[name], **more)
 
     cases = [(variable, name) for variable, (_, names) in wrong.items() for name in names]
-    with ThreadPoolExecutor(len(cases)) as pool:
-        return dict(zip(cases, pool.map(run, cases), strict=True))
+    apart = [(STRANGER, "worker"), *(case for case in cases if case[1] in SERVICES)]
+    with ThreadPoolExecutor(len(apart)) as pool:
+        ended = pool.map(run, apart)  # while the others run here
+        here = {case: run(case) for case in cases if case not in apart}
+        return here | dict(zip(apart, ended, strict=True))
 
 
-def test_whom_kafka_does_not_let_in_is_told_why(shut_out: dict[tuple[str, str], Done]) -> None:
+def test_whom_kafka_does_not_let_in_is_told_why(refused: dict[tuple[str, str], Done]) -> None:
     """
     A wrong password, a wrong certificate: status 2, the variable to set, and no password.
     """
-    for (variable, name), done in shut_out.items():
+    for (variable, name), done in refused.items():
+        if variable == STRANGER:
+            continue
         assert 2 == done.status, (name, done)
         of_password = variable == "KAFKA_SASL_PASSWORD"
         said = "does not let the user worker in" if of_password else "the certificate of Kafka"
@@ -330,11 +340,11 @@ def test_whom_kafka_does_not_let_in_is_told_why(shut_out: dict[tuple[str, str], 
         assert "Traceback" not in done.errors
 
 
-def test_a_stranger_is_told_of_rights(scene: Access, tmp_path: Path) -> None:
+def test_a_stranger_is_told_of_rights(refused: dict[tuple[str, str], Done]) -> None:
     """
     Where Kafka hides the topics, their absence is not said to be the only reason.
     """
-    done = scene.run("stranger", "worker", STATE_DIR=tmp_path / "state", HTTP="127.0.0.1:0")
+    done = refused[STRANGER, "worker"]
 
     assert 1 == done.status, done
     assert "Kafka also hides topics that the user stranger has no right to" in done.errors
