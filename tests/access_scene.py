@@ -17,6 +17,14 @@ from typing import Final, NamedTuple
 from unittest.mock import patch
 
 from click.testing import CliRunner
+from confluent_kafka.admin import (  # type: ignore[attr-defined] # all of it is public
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
 
 from deploy.acls import __main__ as acls
 from deploy.acls.grant import grant
@@ -25,7 +33,7 @@ from streams.commands import main
 from streams.kafka import admin
 from tests.making import content, grown_up, notice, objection
 from tests.secured_kafka import ADMIN, SecuredKafka, secured_kafka
-from tests.worker_process import ROOT, Worker
+from tests.worker_process import ROOT, WAIT_S, Worker
 
 ROLES: Final = tuple(read_roles())
 STRANGER: Final = "stranger"  # known by its password, and with no rights
@@ -37,6 +45,7 @@ LACKING: Final = {
     "lacks-input": ("Read", "denied.content"),
     "lacks-changelog": ("Read", "denied.objections-content-changelog"),
 }
+REVOKED: Final = "revoked"  # a worker that loses a right while it works
 DENIED_PREFIX: Final = "denied."
 PARTITIONS: Final = 2
 PREFIX: Final = "eu."
@@ -133,7 +142,7 @@ class Access:
 @contextmanager
 def access(folder: Path) -> Iterator[Access]:
     """Run the Kafka, with topics and rights."""
-    with secured_kafka(folder, [*ROLES, STRANGER, *LACKING]) as secured:
+    with secured_kafka(folder, [*ROLES, STRANGER, REVOKED, *LACKING]) as secured:
         scene = Access(secured, folder)
         for prefix in (PREFIX, TABLE_PREFIX):
             settings = secured.settings(ADMIN, prefix)
@@ -148,4 +157,20 @@ def access(folder: Path) -> Iterator[Access]:
             left = [each for each in wanted if (each.operation, each.name) != lacked]
             assert len(wanted) == len(left) + 1
             grant(client, settings, left)
+        grant(client, settings, rules("worker", f"User:{REVOKED}", Place(DENIED_PREFIX, REVOKED)))
         yield scene
+
+
+def revoke(client: AdminClient, topic: str, principal: str) -> None:
+    """Take the right to write *topic* from *principal*."""
+    right = AclBindingFilter(
+        ResourceType.TOPIC,
+        topic,
+        ResourcePatternType.LITERAL,
+        f"User:{principal}",
+        "*",
+        AclOperation.WRITE,
+        AclPermissionType.ALLOW,
+    )
+    (future,) = client.delete_acls([right], request_timeout=WAIT_S).values()
+    assert 1 == len(future.result())

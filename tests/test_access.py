@@ -5,8 +5,10 @@ Each role does its whole job with them, and can do nothing else; who is refused 
 """
 
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, count
 from typing import Any, Final
 
 import pytest
@@ -14,14 +16,21 @@ import trustme
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 import topics
-from deploy.acls.roles import read_roles
+from deploy.acls.grant import grant
+from deploy.acls.roles import Place, read_roles, rules
+from streams import proof
+from streams.bench.faults.watch import Watch
+from streams.core.policy import Policy
+from streams.kafka import admin
 from streams.kafka.reader import reader
+from streams.proof import INPUTS, OUTPUTS, compacted
 from streams.worker import rights
 from tests.access_asking import read_all, readable, writable
 from tests.access_scene import (
     DENIED_PREFIX,
     LACKING,
     PREFIX,
+    REVOKED,
     ROLES,
     SESSION_TIMEOUT_MS,
     STRANGER,
@@ -29,8 +38,9 @@ from tests.access_scene import (
     Access,
     Done,
     access,
+    revoke,
 )
-from tests.making import content, grown_up, notice
+from tests.making import content, grown_up, notice, objection
 from tests.monitor_scene import Monitor
 from tests.secured_kafka import ADMIN, password_of
 from tests.worker_inputs import Inputs
@@ -283,6 +293,61 @@ def test_a_right_that_lacks_is_named(ended: dict[str, Worker], name: str, said: 
     assert f"the user {name}" in log
     assert "deploy/acls/README.md" in log
     assert password_of(name) not in log
+
+
+def test_a_right_taken_away_ends_a_worker_that_loses_nothing(scene: Access) -> None:
+    """
+    A worker that may no longer write an output says which, and ends; granted again, it goes on.
+    """
+    settings = scene.secured.settings(ADMIN, DENIED_PREFIX, GROUP=REVOKED)
+    client = admin.connect(settings)
+    mine = rules("worker", f"User:{REVOKED}", Place(DENIED_PREFIX, REVOKED))
+    topic = settings.topic("training-users")
+    worker = Worker(
+        scene.secured.kafka,
+        DENIED_PREFIX,
+        scene.folder / REVOKED,
+        session_timeout_ms=SESSION_TIMEOUT_MS,
+        GROUP=REVOKED,
+        **scene.secured.variables(REVOKED),
+    )
+    options = scene.secured.options(ADMIN)
+    said = (
+        objection(user_id="ann", objection_id=f"o{number}", action=action)
+        for number in count()
+        for action in ("filed", "withdrawn")
+    )
+    with (
+        worker,
+        Inputs(scene.secured.kafka, DENIED_PREFIX, **options) as inputs,
+        Watch(settings) as watch,
+    ):
+
+        def decided() -> bool:
+            return not watch.left(int(time.time() * 1000))
+
+        worker.wait_ready()
+        wait_for(decided, "the first decisions")
+        revoke(client, topic, REVOKED)
+
+        def ended() -> bool:
+            inputs.send(("objections", next(said)))
+            return not worker.running
+
+        wait_for(ended, "the worker's end")
+        assert 1 == worker.wait_end(), worker.log_tail()
+        assert f"the user {REVOKED} writing its outputs ({topic}: Write)" in worker.log()
+        assert "deploy/acls/README.md" in worker.log()
+        inputs.send(("objections", objection(user_id="ann", objection_id="last")))
+        grant(client, settings, mine)
+        worker.start()
+        worker.wait_ready()
+        wait_for(decided, "all that came meanwhile")
+    outputs = proof.read(settings, OUTPUTS)
+    truth = proof.expected(proof.read(settings, INPUTS), Policy(), int(time.time() * 1000))
+    assert [] == proof.differences(truth, *(compacted(outputs[name]) for name in OUTPUTS))
+    assert [] == proof.log_violations(chain(*outputs.values()))
+    assert "OBJECTION" in truth.users["ann"].reasons["facebook"]
 
 
 @pytest.fixture(scope="module")
