@@ -73,7 +73,12 @@ def digest_of(eligibility: bytes) -> str:
     Of the fields it has had since the first version, in their order: what is added later, or by
     others, changes nothing.  Raises msgspec.MsgspecError.
     """
-    return hash_of(_encode(_eligibility_decoder.decode(eligibility)))
+    return hash_of(_encode(read_eligibility(eligibility)))
+
+
+def read_eligibility(value: bytes) -> Eligibility:
+    """Return the `eligibility` record in *value*.  Raises msgspec.MsgspecError."""
+    return _eligibility_decoder.decode(value)
 
 
 def hash_of(value: bytes) -> str:

@@ -27,6 +27,7 @@ class Links(NamedTuple):
 
 
 NO_LINKS: Final = Links([], [])
+_DIGITS: Final = 20
 
 
 class Trail:
@@ -70,6 +71,6 @@ def head_row(head: Head) -> Row:
 def decode_head(data: bytes) -> Head:
     """Return the head in a row's *data*."""
     sequence, _, text = rows.decode_text(data).partition("/")
-    if not (sequence.isdecimal() and len(text) == len(NO_RECORD.hash)):
+    if not (sequence.isdecimal() and len(sequence) < _DIGITS and len(text) == len(NO_RECORD.hash)):
         raise Halt("the row of the audit trail's end in the state is none that a worker wrote")
     return Head(int(sequence), text)
