@@ -129,7 +129,7 @@ def test_it_is_accessible(tmp_path: Path) -> None:
     """
     axe-core finds nothing on any page, at a desk and on a phone in the dark, contrast included.
     """
-    found = []
+    found: list[str] = []
 
     async def look(keyboard: Keyboard, name: str) -> None:
         said = await keyboard.axe()
