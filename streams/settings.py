@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from streams import setting_values as values
+from streams.core.subjects import Subjects
 from streams.errors import SettingsError
 from streams.setting_values import Store
 
@@ -22,6 +23,8 @@ KAFKA_PREFIX = "OBJECTIONS_KAFKA_"
 
 DEFAULT_BOOTSTRAP = "127.0.0.1:9092"
 DEFAULT_HTTP = "127.0.0.1:6066"
+DEFAULT_INTAKE_HTTP = "127.0.0.1:6067"
+DEFAULT_INTAKE_RATE = 20
 DEFAULT_STATE_DIR = "objections-state"
 DEFAULT_SESSION_TIMEOUT_MS = 6_000  # the least that a broker allows by default
 DEFAULT_REBALANCE_TIMEOUT_MS = 60_000
@@ -49,6 +52,28 @@ VARIABLES: Mapping[str, tuple[str, str]] = {
         "What `Authorization: Bearer ...` must carry to see status page and metrics. Demanded "
         "where OBJECTIONS_HTTP is not on loopback; /healthz and /readyz stay open, for probes.",
     ),
+    "SUBJECT_KEY": (
+        "none",
+        "Key of the pseudonyms that stand for user ids in outputs and state: HMAC-SHA-256 of the "
+        "id, in hexadecimal. The same for all workers, for the life of a prefix; commands that "
+        "are given a user's id, or compare inputs with outputs, need it too.",
+    ),
+    "INTAKE_HTTP": (DEFAULT_INTAKE_HTTP, "HOST:PORT of the form to object with and of its API."),
+    "INTAKE_KEY": (
+        "none",
+        "Secrets that sign the links in notices (HMAC-SHA-256), separated by commas: the first "
+        "signs, all are believed, so that one can be replaced while links with it are out.",
+    ),
+    "INTAKE_PROXIES": (
+        "0",
+        "Proxies between people and the form, whose X-Forwarded-For says who asks. Without the "
+        "right number all people count as one, or anybody may claim an address.",
+    ),
+    "INTAKE_RATE": (
+        str(DEFAULT_INTAKE_RATE),
+        "Requests a second that the form answers for one address; five times as many at once.",
+    ),
+    "INTAKE_CONTACT": ("none", "Where people may ask, on each page: https://... or mailto:..."),
     "STORES": ("none", "What each store follows: NAME=TOPIC+TOPIC;NAME=group:GROUP:TOPIC."),
     "SESSION_TIMEOUT_MS": (
         str(DEFAULT_SESSION_TIMEOUT_MS),
@@ -127,7 +152,7 @@ _FIXED = frozenset(
         "transactional.id",
     }
 )
-_SECRET_VARIABLES = frozenset({"HTTP_TOKEN"})
+_SECRET_VARIABLES = frozenset({"HTTP_TOKEN", "INTAKE_KEY", "SUBJECT_KEY"})
 _SECRET_WORDS = ("password", "secret", "key", "token", "credential", "jaas", "oauth")
 
 _NEAR_ENOUGH = 0.8  # All names share their beginning; with less, anything is near something.
@@ -148,6 +173,12 @@ class Settings:
     http_host: str = DEFAULT_HTTP.partition(":")[0]
     http_port: int = int(DEFAULT_HTTP.partition(":")[2])
     http_token: str | None = field(default=None, repr=False)
+    subject_key: str | None = field(default=None, repr=False)
+    intake_http: tuple[str, int] = values.address(DEFAULT_INTAKE_HTTP)
+    intake_key: tuple[str, ...] = field(default=(), repr=False)
+    intake_proxies: int = 0
+    intake_rate: int = DEFAULT_INTAKE_RATE
+    intake_contact: str = ""
     stores: tuple[Store, ...] = ()
     session_timeout_ms: int = DEFAULT_SESSION_TIMEOUT_MS
     transaction_timeout_ms: int = DEFAULT_SESSION_TIMEOUT_MS
@@ -184,6 +215,12 @@ class Settings:
             http_host=http_host,
             http_port=http_port,
             http_token=reader.get("HTTP_TOKEN", None, values.token),
+            subject_key=reader.get("SUBJECT_KEY", None, values.subject_key),
+            intake_http=reader.get("INTAKE_HTTP", cls().intake_http, values.address),
+            intake_key=reader.get("INTAKE_KEY", (), values.keys),
+            intake_proxies=reader.get("INTAKE_PROXIES", 0, values.count_from_0),
+            intake_rate=reader.get("INTAKE_RATE", cls().intake_rate, values.count_from_1),
+            intake_contact=reader.get("INTAKE_CONTACT", "", values.contact),
             stores=reader.get("STORES", (), values.stores),
             session_timeout_ms=session_ms,
             transaction_timeout_ms=reader.get(
@@ -240,6 +277,10 @@ class Settings:
     def topic(self, name: str) -> str:
         """Return the full name of the contract's topic *name* (`objections`) on this cluster."""
         return f"{self.topic_prefix}{name}"
+
+    def subjects(self) -> Subjects:
+        """Return how users are named in state and outputs; whoever asks keeps it."""
+        return Subjects(self.subject_key)
 
     def kafka(self, **extra: object) -> dict[str, Any]:
         """

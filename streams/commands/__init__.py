@@ -23,6 +23,7 @@ COMMANDS = {
         "Say why a user's data may be used, or not.",
     ),
     "topics": ("streams.commands.topics", "topics", "Plan, apply and check the topics."),
+    "intake": ("streams.commands.intake", "intake", "Serve the form to object with."),
     "import": (
         "streams.commands.importing",
         "import_command",
@@ -34,6 +35,7 @@ COMMANDS = {
         "Follow the outputs into a data store, and acknowledge it.",
     ),
     "audit": ("streams.commands.audit", "audit", "Compare a data store with the topics; mend it."),
+    "notices": ("streams.commands.notices", "notices", "List who has still to be told."),
     "dead-letters": (
         "streams.commands.dead_letters",
         "dead_letters",

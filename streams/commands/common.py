@@ -7,6 +7,7 @@ What all commands share: options, settings, and how an error becomes an exit sta
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from streams.errors import CheckFailed, CommandError, Halt, UsageProblem
 from streams.settings import DEFAULT_BOOTSTRAP, Settings
 
 EXIT_CHECK_FAILED = 1
+SHOW_AGAIN_S = 0.2  # between two passing lines
 EXIT_INTERRUPTED = 130  # What a shell reports for a process ended by Ctrl-C.
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -49,6 +51,24 @@ def read_settings(bootstrap: str | None = None, http: str | None = None) -> Sett
     if http is not None:
         environ["OBJECTIONS_HTTP"] = http
     return Settings.read(environ)
+
+
+@contextmanager
+def passing_line() -> Iterator[Callable[[str], None]]:
+    """Give what shows a line of progress that passes, where there is a terminal."""
+    shows, shown_s = sys.stderr.isatty(), 0.0
+
+    def say(text: str) -> None:
+        nonlocal shown_s
+        if shows and time.monotonic() - shown_s > SHOW_AGAIN_S:
+            shown_s = time.monotonic()
+            click.echo(f"\r\x1b[K{text}", nl=False, err=True)
+
+    try:
+        yield say
+    finally:
+        if shows:
+            click.echo("\r\x1b[K", nl=False, err=True)
 
 
 @contextmanager

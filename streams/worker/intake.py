@@ -21,6 +21,7 @@ from streams.core.decode import (
     restriction,
 )
 from streams.core.outputs import Header, Output
+from streams.core.subjects import PLAIN, Subjects
 from streams.core.user import User, merge
 from streams.errors import BadRecord
 from streams.worker.names import CONTENT, DEAD_LETTERS
@@ -71,8 +72,12 @@ class Intake(NamedTuple):
     dead_letters: list[Output]
 
 
-def take_in(fetched: Fetched, full_topic: str) -> Intake:
-    """Return the decoded records of *fetched*, whose topic is called *full_topic* on Kafka."""
+def take_in(fetched: Fetched, full_topic: str, subjects: Subjects = PLAIN) -> Intake:
+    """
+    Return the decoded records of *fetched*, whose topic is called *full_topic* on Kafka.
+
+    Behind it users go by their names in *subjects*; dead letters are the input's bytes.
+    """
     entries: list[Entry] = []
     dead_letters: list[Output] = []
     partition = fetched.partition
@@ -96,6 +101,8 @@ def take_in(fetched: Fetched, full_topic: str) -> Intake:
             cause_id = event.content_id
             place = (full_topic, partition, offset, received_ms)
             dead_letters.append(_dead_letter(key, value, bad, *place))
+        if subjects.keyed:
+            event = _renamed(event, subjects)
         if headers is None:
             origin = Origin(full_topic, partition, offset, received_ms, cause_id)
             entries.append(Entry(origin, event))
@@ -109,6 +116,20 @@ def take_in(fetched: Fetched, full_topic: str) -> Intake:
                 event, resolves = replace(event, facts=facts), None
             entries.append(Entry(origin, event, resolves))
     return Intake(fetched.topic, partition, fetched.begin, offset + 1, entries, dead_letters)
+
+
+def _renamed(
+    event: UserFacts | ItemFacts | Restriction, subjects: Subjects
+) -> UserFacts | ItemFacts | Restriction:
+    """Return *event* as one of the user under their name in *subjects*."""
+    if event.user_id is None:
+        return event
+    user_id = subjects.of(event.user_id)
+    if isinstance(event, ItemFacts):
+        return ItemFacts(user_id, event.content_id, event.facts, event.record)
+    if isinstance(event, UserFacts):
+        return UserFacts(user_id, event.cause_id, event.facts)
+    return Restriction(user_id, event.content_id)
 
 
 def _dead_letter(

@@ -18,6 +18,7 @@ from streams.core.fold import Fold
 from streams.core.outputs import Output, Writer
 from streams.core.policy import Policy
 from streams.core.receipts import Action
+from streams.core.subjects import PLAIN, Subjects
 from streams.core.times import NEVER_MS
 from streams.errors import Halt
 from streams.setting_values import Store as DataStore
@@ -32,6 +33,7 @@ from streams.worker.guard import Guard
 from streams.worker.intake import Intake
 from streams.worker.limits import tell_of_limits
 from streams.worker.names import CONTENT
+from streams.worker.naming import NamingNote
 from streams.worker.open_letters import OpenLetters
 from streams.worker.receipt_rows import Part
 from streams.worker.receipts import Receipts
@@ -71,6 +73,7 @@ class Partition:
         clock_offset_ms: int = 0,
         letters: OpenLetters | None = None,
         limit: Limit = NO_LIMIT,
+        subjects: Subjects = PLAIN,
     ) -> None:
         self.number = number
         self.store = store
@@ -92,7 +95,11 @@ class Partition:
         self.guard = Guard(store, limit, f"partition {number}")
         self.positions_unsaid = False  # the group's offsets are others than our positions
         self._outputs_row: list[Row] = []  # what is still to be noted of the outputs
-        self.receipts = Receipts(store, stores, self._is_settled, clock_offset_ms)
+        self._headers = subjects.headers
+        self._naming = NamingNote(store, subjects)
+        self.receipts = Receipts(
+            store, stores, self._is_settled, clock_offset_ms, headers=self._headers
+        )
         self.unanswered = Unanswered(store)
 
     def hold(self) -> None:
@@ -194,7 +201,7 @@ class Partition:
         )
         if settles:
             self._settle(fold)
-        writer = Writer(self._source, now_ms, self._policy)
+        writer = Writer(self._source, now_ms, self._policy, self._headers)
         answers = Answers(writer, self.view, self._prefix, self._content_end)
         answers.add_fold(fold, self._inline_items)
         layer = self._layer_of(fold, answers)
@@ -266,6 +273,7 @@ class Partition:
     def _notes(self, fold: Fold, outputs: list[Output]) -> list[Row]:
         """Return what else the state has to say of itself, with the decisions it is true of."""
         notes = [*self.sweep.notes(), *self.unanswered.notes(outputs), *self.guard.notes()]
+        notes += self._naming.rows()
         return [*self._outputs_row, *notes] if fold.users or notes else []
 
     def persisted(self, folded: Folded) -> None:
@@ -275,6 +283,7 @@ class Partition:
         self.sweep.persisted()
         self.letters.persisted()
         self.unanswered.committed(folded.outputs, settled=folded.settles)
+        self._naming.persisted(folded.users_rows)
         if self._outputs_row and self._outputs_row[0] in folded.users_rows:
             self._outputs_row = []
         self._timers.persisted([row for row in folded.local_rows if row[0][:1] == rows.TIMER])

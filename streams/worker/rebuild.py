@@ -30,6 +30,7 @@ from streams.state.store import Row, Store
 from streams.worker import takeover
 from streams.worker.damage import Damage, folded
 from streams.worker.names import CONTENT, CONTENT_CHANGELOG, INPUTS, USERS_CHANGELOG
+from streams.worker.naming import naming_rows
 from streams.worker.takeover import Cancelled
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class Rebuild:
         self._settings = settings
         self._ownership = ownership
         self._policy = policy
+        self._subjects = settings.subjects()
         self._number = number
         self._store = store
         self._ends = ends
@@ -126,6 +128,8 @@ class Rebuild:
     def _rows(self, consumer: Consumer, damage: Damage) -> Iterator[tuple[str, Row]]:
         """Yield the rows of the whole rebuild, with the changelog each belongs to."""
         yield USERS_CHANGELOG, (rows.REBUILD_KEY, rows.encode_number(damage))
+        for row in naming_rows(self._subjects):
+            yield USERS_CHANGELOG, row
         if damage & (Damage.ITEMS | Damage.OUTPUTS):
             yield from self._known_users()
         if damage & Damage.OUTPUTS:
@@ -204,6 +208,9 @@ class Rebuild:
                 if error is None:
                     at = offset + 1
                     self._read_n += 1
+                    self._subjects.check_record(
+                        message.headers(), f"{name}/{self._number}/{offset}"
+                    )
                     yield message
                 elif error.code() == KafkaError._PARTITION_EOF:
                     at = offset

@@ -25,6 +25,7 @@ from streams.state.store import Broken, Memory, Reached, Row, Store, remove
 from streams.worker import aborted, takeover
 from streams.worker.damage import Damage, assess
 from streams.worker.names import CHANGELOGS, CONTENT, CONTENT_CHANGELOG, INPUTS, USERS_CHANGELOG
+from streams.worker.naming import check_naming
 from streams.worker.open_letters import OpenLetters, begin_index, index_rows
 from streams.worker.rebuild import Ownership, Rebuild
 from streams.worker.takeover import Cancelled, Takeover, begin_at
@@ -167,6 +168,9 @@ class Restore(threading.Thread):
                     self._hand_over(number, found)
 
             self._read(consumer, USERS_CHANGELOG, found, self._partitions, lambda _: None)
+            subjects = self._settings.subjects()
+            for number, store in self._stores.items():  # before any of them is served
+                check_naming(self._settings, subjects, number, store)
             self._read(consumer, CONTENT_CHANGELOG, found, self._partitions, check)
             for number, damage in damaged.items():  # behind all others: it takes a while
                 self._rebuild(consumer, number, damage, found)

@@ -219,6 +219,11 @@ def _announce(settings: Settings, policy: Policy) -> None:
         settings.bootstrap,
     )
     logger.info("policy %d, %s", policy.version, settings.policy or "as built in")
+    if settings.subject_key is not None:
+        logger.info(
+            "users go by pseudonyms (OBJECTIONS_SUBJECT_KEY, fingerprint %s)",
+            settings.subjects().fingerprint,
+        )
     if policy.adult_age < ADULT_AGE:
         logger.warning("THE POLICY COUNTS PEOPLE AS ADULTS FROM %d YEARS ON", policy.adult_age)
     if settings.kafka_options:
