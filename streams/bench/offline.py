@@ -14,6 +14,7 @@ from confluent_kafka import Message
 from streams.bench.workload import Record
 from streams.core.breaker import Limit
 from streams.core.policy import Policy
+from streams.core.subjects import PLAIN, Subjects
 from streams.settings import Settings
 from streams.state.store import Memory, Reached, Store
 from streams.worker.folded import Folded
@@ -30,7 +31,11 @@ Round = list[Fetched]
 
 
 class Offline:
-    """*partitions_n* partitions in *folder*; *open_store* opens each one's store."""
+    """
+    *partitions_n* partitions in *folder*; *open_store* opens each one's store.
+
+    subjects: how users are named.
+    """
 
     def __init__(
         self,
@@ -38,7 +43,9 @@ class Offline:
         partitions_n: int,
         now_ms: int,
         open_store: Callable[[Path, Memory], Store] = Store,
+        subjects: Subjects = PLAIN,
     ) -> None:
+        self._subjects = subjects
         self.now_ms = now_ms
         memory = Memory(SETTINGS.block_cache_bytes)
         self._stores = [open_store(folder / str(number), memory) for number in range(partitions_n)]
@@ -55,6 +62,7 @@ class Offline:
                 SETTINGS.fanout_inline_items,
                 now_ms,
                 limit=LIMIT,
+                subjects=subjects,
             )
             for number, store in enumerate(self._stores)
         ]
@@ -102,7 +110,7 @@ class Offline:
 
     def decode(self, fetched: Round) -> list[Intake]:
         """Decode a round, as the agents do."""
-        return [take_in(each, SETTINGS.topic(each.topic)) for each in fetched]
+        return [take_in(each, SETTINGS.topic(each.topic), self._subjects) for each in fetched]
 
     def fold(self, intakes: list[Intake]) -> list[Folded]:
         """Fold a cycle, as the event loop does; also where no record is left, but work is."""

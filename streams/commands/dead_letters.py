@@ -175,6 +175,7 @@ def _replay_one(
     if not letter.open:
         click.echo(f"{place}: resolved already, nothing to send.")
         return
+    _check_known([letter])
     if mended_file is not None:
         record = _judged(letter, mended_file.read().rstrip(b"\r\n"))
     else:
@@ -190,6 +191,7 @@ def _replay_all(log: Log, choice: Choice, *, yes: bool) -> None:
     found = survey(log, choice)
     letters = [letter for letter in found if letter.open]
     _say_skipped(len(found) - len(letters))
+    _check_known(letters)
     if not letters:
         click.echo("Nothing to replay: no open dead letter is chosen.")
         return
@@ -243,6 +245,7 @@ def dismiss(yes: bool, bootstrap: str | None, **chosen: Any) -> None:
         found = survey(log, choice) if choice.place is None else [_one(log, choice, choice.place)]
         still_open = [letter for letter in found if letter.open]
         letters = [letter for letter in still_open if letter.user_id is not None]
+        _check_known(letters)
         to_send = together(log, letters)
     _say_skipped(len(found) - len(still_open))
     nobodys = [letter for letter in still_open if letter.user_id is None]
@@ -268,6 +271,17 @@ def dismiss(yes: bool, bootstrap: str | None, **chosen: Any) -> None:
             record = dismissal(letter, through=each.covered > 0 or letter.stands_for_more)
             sender.send(topic, record, said, [], letter.place.partition)
     click.echo(f"{len(letters)} dismissed and acknowledged.")
+
+
+def _check_known(letters: Sequence[Letter]) -> None:
+    """Raise CheckFailed where nobody can tell whose dead letter one is."""
+    unknown = [letter for letter in letters if letter.pseudonym]
+    if unknown:
+        raise CheckFailed(
+            f"{unknown[0].place}: its dead letter is no longer kept, and of its user only the "
+            f"pseudonym {unknown[0].user_id} is known ({len(unknown)} of {len(letters)} chosen). "
+            "Nothing was sent. Remedy: choose it by --user and the user's id."
+        )
 
 
 def _one(log: Log, choice: Choice, place: Place) -> Letter:
