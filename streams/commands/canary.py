@@ -14,7 +14,7 @@ from streams.commands.common import bootstrap_option, read_settings
 )
 @click.option(
     "--every-s",
-    type=click.FloatRange(min=1),
+    type=click.FloatRange(min=1, max=300),
     default=10.0,
     show_default=True,
     metavar="SECONDS",
