@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 import topics
-from streams.core import outputs, reasons, receipts, records
+from streams.core import outputs, reasons, receipts, records, trail
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -35,6 +35,7 @@ RECORD_TYPES: dict[str, type[Struct]] = {
     "training-content": outputs.TrainingContent,
     "purge-acks": receipts.PurgeAck,
     "receipts": receipts.Receipt,
+    "audit-trail": trail.TrailRecord,
 }
 
 REASON_NAMES = tuple(sorted(reason.name or "" for reason in reasons.Reason))
@@ -42,6 +43,7 @@ ITEM_KINDS = tuple(kind for kind in reasons.KINDS if kind != "private_message")
 
 Language = Annotated[str, Meta(pattern="^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$")]
 Epoch = Annotated[int, Meta(ge=1)]
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
 def one_of(words: Sequence[str]) -> Any:
@@ -83,6 +85,7 @@ SHOULD_BE: dict[str, dict[str, Any]] = {
         "products": ProductReasons,
         "decided_at": receipts.Rfc3339,
     },
+    "audit-trail": {"sequence": Epoch, "previous": Sha256, "at": receipts.Rfc3339},
     "training-users": {
         "user_id": records.Id,
         "product": one_of(reasons.PRODUCTS),

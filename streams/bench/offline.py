@@ -21,6 +21,7 @@ from streams.worker.folded import Folded
 from streams.worker.intake import Fetched, Intake, take_in
 from streams.worker.names import CONTENT_CHANGELOG, INPUTS, USER_TOPICS, USERS_CHANGELOG
 from streams.worker.partition import Partition
+from streams.worker.trail import Trail
 
 SETTINGS = Settings()
 LIMIT: Final = Limit(SETTINGS.breaker_percent, 1_000_000, SETTINGS.breaker_window_s * 1000)
@@ -63,6 +64,7 @@ class Offline:
                 now_ms,
                 limit=LIMIT,
                 subjects=subjects,
+                trail=Trail(store, number),
             )
             for number, store in enumerate(self._stores)
         ]

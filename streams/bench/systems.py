@@ -23,7 +23,12 @@ NAMES: Final = (OURS, *PEERS)
 _OBJECTIONS: Final = "from streams.commands import main; main()"
 
 # They change decisions or topics: what is expected would not hold.
-_NOT_PASSED_ON: Final = ("OBJECTIONS_CLOCK_OFFSET_S", "OBJECTIONS_POLICY", "OBJECTIONS_STORES")
+_NOT_PASSED_ON: Final = (
+    "OBJECTIONS_CLOCK_OFFSET_S",
+    "OBJECTIONS_POLICY",
+    "OBJECTIONS_STORES",
+    "OBJECTIONS_SUBJECT_KEY",
+)
 
 
 class Usage(NamedTuple):

@@ -174,14 +174,15 @@ def position_key(topic: str) -> bytes:
 
 # Beside the positions: the damage that a rebuild has begun to make good, 0 once it has; the topic
 # ids of the outputs; of the receipts what belongs to no single one; the users of whom aborted
-# transactions have said what no committed record has answered yet; how many were re-included; and
-# the fingerprint of the key by which users are named.
+# transactions have said what no committed record has answered yet; how many were re-included; the
+# fingerprint of the key by which users are named; and the audit trail's last record.
 REBUILD_KEY: Final = position_key("rebuild")
 OUTPUTS_KEY: Final = position_key("outputs")
 RECEIPTS_KEY: Final = position_key("receipts")  # how far the stores have been followed
 UNANSWERED_KEY: Final = position_key("unanswered")
 BREAKER_KEY: Final = position_key("breaker")
 SUBJECTS_KEY: Final = position_key("subject-key")
+TRAIL_KEY: Final = position_key("trail")
 
 
 def timer_key(due_ms: int, user_id: str) -> bytes:

@@ -32,6 +32,7 @@ from streams.worker.restore import Changelogs, Progress, Restore, Restored
 from streams.worker.rounds import Assigned, Round, Start
 from streams.worker.status import WorkerStatus
 from streams.worker.stores import Stores
+from streams.worker.trail import Trail
 from streams.worker.transaction import Publisher
 from streams.worker.transport import FAUST_LOGGER, RoundConsumer, Transport
 from streams.worker.watchdog import Watchdog
@@ -279,6 +280,7 @@ class ObjectionWorker(Service):
                 self._settings.breaker_window_s * 1000,
             ),
             self._subjects,
+            Trail(restored.store, restored.number) if self._changelogs.with_trail else None,
         )
 
     def _restore_ended(self, progress: Progress, error: BaseException | None) -> None:

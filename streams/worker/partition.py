@@ -39,6 +39,7 @@ from streams.worker.receipt_rows import Part
 from streams.worker.receipts import Receipts
 from streams.worker.sweep import Sweep
 from streams.worker.timers import Timer, Timers
+from streams.worker.trail import NO_LINKS, Trail
 from streams.worker.unanswered import Unanswered
 
 CONTENT_END: Final = f"{CONTENT}/end"  # among the positions: the highest there ever was
@@ -74,6 +75,7 @@ class Partition:
         letters: OpenLetters | None = None,
         limit: Limit = NO_LIMIT,
         subjects: Subjects = PLAIN,
+        trail: Trail | None = None,
     ) -> None:
         self.number = number
         self.store = store
@@ -101,6 +103,7 @@ class Partition:
             store, stores, self._is_settled, clock_offset_ms, headers=self._headers
         )
         self.unanswered = Unanswered(store)
+        self._trail = trail
 
     def hold(self) -> None:
         """Hold grants until they are released."""
@@ -220,15 +223,17 @@ class Partition:
             self._content_end = max(self._content_end, moved[CONTENT])
             content_moved = {CONTENT: moved.pop(CONTENT), CONTENT_END: self._content_end}
         outputs = answers.outputs()
+        trail = NO_LINKS if self._trail is None else self._trail.link(fold, answers, now_ms)
         dead_letters = [letter for intake in intakes for letter in intake.dead_letters]
         return Folded(
             self,
-            [*outputs, *dead_letters, *receipts.outputs],
+            [*outputs, *dead_letters, *receipts.outputs, *trail.outputs],
             [
                 *layer.users_rows(),
                 *position_rows(moved),
                 *self._notes(fold, outputs),
                 *receipts.users_rows,
+                *trail.users_rows,
             ],
             [*layer.content_rows(), *position_rows(content_moved)],
             [*self._timer_rows(fold, due), *index_rows, *receipts.local_rows],
@@ -303,6 +308,8 @@ class Partition:
         self.guard.reload()
         self.unanswered.roll_back()
         self.receipts.roll_back()
+        if self._trail is not None:
+            self._trail.reload()
         self.positions = self._committed = positions
         self.positions_unsaid = True
 

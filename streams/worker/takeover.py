@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 ASK_TIMEOUT_S: Final = 1.0  # a revocation waits for the answer
 ASK_AGAIN_S: Final = 0.05
+LOGS: Final = (*CHANGELOGS, *DECISIONS)
 ABORTED_WITHIN_S: Final = 15.0  # of its timeout: Kafka looks for overdue transactions every 10 s
 
 T = TypeVar("T")
@@ -98,10 +99,14 @@ def begin_at(place: str, committed: int | None, end: int, store: Store, topic: s
 
 
 def log_ends(
-    settings: Settings, consumer: Consumer, partitions: list[int], cancelled: threading.Event
+    settings: Settings,
+    consumer: Consumer,
+    partitions: list[int],
+    cancelled: threading.Event,
+    topics: tuple[str, ...] = LOGS,
 ) -> dict[int, dict[str, int]]:
-    """Return the ends of the changelogs as they are now; waits as `ask` does."""
-    return _Asked(settings, consumer, partitions, cancelled).log_ends()
+    """Return the ends of *topics* as they are now; waits as `ask` does."""
+    return _Asked(settings, consumer, partitions, cancelled).log_ends(topics)
 
 
 class _Asked:
@@ -137,8 +142,8 @@ class _Asked:
                 committed[tp.partition][names[tp.topic]] = tp.offset
         return committed
 
-    def log_ends(self) -> dict[int, dict[str, int]]:
-        names = {topic: self._settings.topic(topic) for topic in (*CHANGELOGS, *DECISIONS)}
+    def log_ends(self, topics: tuple[str, ...] = LOGS) -> dict[int, dict[str, int]]:
+        names = {topic: self._settings.topic(topic) for topic in topics}
         places = [(name, number) for name in names.values() for number in self._partitions]
         consumer = reader(self._settings, isolation="read_uncommitted")
         try:
