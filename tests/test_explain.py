@@ -186,7 +186,7 @@ def test_unreadable_records_are_told_with_what_they_restrict() -> None:
         == (fact(found, "unreadable", place="objections/0/0").details["error"])
     )
     assert [("unreadable record objections/0/0 (field_value: action: expected one of filed, "
-             "withdrawn, dismissed)", ("objections/0/0",))] == why(
+             "withdrawn, dismissed, grants_released)", ("objections/0/0",))] == why(
         found, "facebook", "UNREADABLE_INPUT"
     )  # fmt: skip
 
