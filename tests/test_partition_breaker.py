@@ -11,11 +11,13 @@ import pytest
 from streams.core.breaker import Limit, State
 from streams.core.outputs import Output
 from streams.core.policy import Policy
+from streams.core.subjects import Subjects
 from streams.core.times import DAY_MS, rfc3339
 from streams.state.store import Memory, Store
+from streams.worker.intake import Fetched, take_in
 from streams.worker.names import ACCOUNT_AGES, CONTENT, NOTICES, OBJECTIONS, USER_TOPICS
 from tests.making import NOW_MS
-from tests.test_partition import Desk, age, item, kinds, notice, objection
+from tests.test_partition import Desk, Message, age, item, kinds, notice, objection
 from tests.test_partition_holds import granted, known, work
 
 LIMIT = Limit(5, 2, DAY_MS)
@@ -140,6 +142,16 @@ def test_a_release_lets_all_go_that_was_held(desk: Desk) -> None:
     assert 0 == count
     assert {"u6"} == granted(later)
     assert 0 == desk.partition.held_users()
+    assert not desk.partition.guard.tripped
+
+
+def test_a_release_is_read_where_users_go_by_pseudonyms(desk: Desk) -> None:
+    """Its user is nobody, and renamed like everybody."""
+    withdraw(desk, *USERS[:3])
+    messages: list[Any] = [Message(desk.ends[OBJECTIONS], released(desk), NOW_MS)]
+    fetched = Fetched(OBJECTIONS, 0, messages, desk.ends[OBJECTIONS])
+    desk.commit(take_in(fetched, OBJECTIONS, Subjects("k" * 32)))
+
     assert not desk.partition.guard.tripped
 
 

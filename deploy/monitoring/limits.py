@@ -12,6 +12,10 @@ from streams.latencies import BOUNDS_MS
 # How Prometheus is told to call the two kinds of processes: `job_name` in prometheus.yml.
 WORKER_JOB: Final = "objections-worker"
 MONITOR_JOB: Final = "objections-monitor"
+CANARY_JOB: Final = "objections-canary"  # may be left out
+
+# A turn takes a second, and the pause after it five minutes at the most.
+CANARY_WINDOW: Final = "15m"
 
 # The promises.  They are read off histograms, so each limit is a bound of a bucket.
 OBJECTIVE: Final = 0.99  # of objections, over 30 days

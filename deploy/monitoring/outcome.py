@@ -7,6 +7,7 @@ from deploy.monitoring.series import (
     GRANTS,
     HELD,
     OWED,
+    C,
     quantile,
 )
 
@@ -74,6 +75,27 @@ def stores() -> list[Panel]:
                 ),
             ],
             width=12,
+        ),
+        Panel(
+            "timeseries",
+            "Canary: from filed to hidden, by store",
+            "A made-up account objects all day: the whole way, also when nobody else does.  "
+            "Waiting: what it filed last is not hidden yet.",
+            [
+                Query(
+                    quantile(0.99, "objections_canary_hidden_seconds", C, "store"),
+                    "{{store}}, p99",
+                ),
+                Query(
+                    f"max by (store) (objections_canary_waiting_seconds{{{C}}}) > "
+                    f"{limits.HIDDEN_S:g}",
+                    "{{store}}, waiting",
+                ),
+            ],
+            unit="s",
+            steps=from_good(warn=limits.HIDDEN_S, bad=limits.STORE_LATE_S),
+            no_value="no canary",
+            width=24,
         ),
     ]
 

@@ -18,6 +18,7 @@ from deploy.monitoring.series import (
     OTHERS,
     OWED,
     SEEN,
+    C,
     M,
     W,
     oldest,
@@ -46,6 +47,7 @@ def rules(runbook: str = RUNBOOK) -> dict[str, list[Group]]:
         _group("objections-propagation", _propagation()),
         _group("objections-absent", _absent()),
         _group("objections-stores", _stores()),
+        _group("objections-canary", _canary()),
         _group("objections-state", _state()),
     ]
     for group in groups:
@@ -367,6 +369,34 @@ def _stores() -> list[Rule]:
             "Store {{ $labels.store }} acknowledges what there is not",
             "Such acknowledgements do not count: it follows another cluster's topics, or counts "
             "wrongly.",
+        ),
+    ]
+
+
+def _canary() -> list[Rule]:
+    turns = f'objections_canary_turns_total{{{C},outcome="hidden"}}'
+    return [
+        _alert(
+            "CanaryLate",
+            "critical",
+            f"max by (store) (objections_canary_waiting_seconds{{{C}}}) > {limits.STORE_LATE_S}",
+            "1m",
+            "Store {{ $labels.store }} has not hidden what the canary filed "
+            "{{ $value | humanizeDuration }} ago",
+            "Nobody's objection gets there, in one partition at the least.",
+        ),
+        _alert(
+            "CanaryAbsent",
+            "warning",
+            f"""
+            up{{{C}}} == 0
+            or
+            sum by (job) (increase({turns}[{limits.CANARY_WINDOW}])) == 0
+            """,
+            "5m",
+            f"The canary has come through nowhere for {limits.CANARY_WINDOW}",
+            "It is not there, its account is not allowed, or a store does not hide it: at quiet "
+            "hours nobody would notice a store that no longer purges.",
         ),
     ]
 

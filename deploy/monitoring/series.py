@@ -6,6 +6,7 @@ from deploy.monitoring import limits
 
 W: Final = f'job="{limits.WORKER_JOB}"'
 M: Final = f'job="{limits.MONITOR_JOB}"'
+C: Final = f'job="{limits.CANARY_JOB}"'
 ANY: Final = f'job=~"{limits.WORKER_JOB}|{limits.MONITOR_JOB}"'
 
 OBJECTIONS: Final = 'topic=~".*objections"'  # with whatever prefix; among inputs there is one such

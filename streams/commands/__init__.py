@@ -51,6 +51,11 @@ COMMANDS = {
         "monitor",
         "Tell how late propagation is, worker or none.",
     ),
+    "canary": (
+        "streams.commands.canary",
+        "canary",
+        "Let a made-up account object all day, and measure the way to every store.",
+    ),
     "filter": ("streams.commands.filter", "filter_command", "Keep what may be used of a manifest."),
     "bench": ("streams.commands.bench", "bench", "Measure throughput and latency."),
     "kafka": ("streams.commands.kafka", "kafka", "Run a local Kafka for development."),

@@ -55,13 +55,14 @@ def status(numbers: tuple[int, ...], as_json: bool, bootstrap: str | None) -> No
     Read from the workers' changelog: no worker has to run.  A user who waits may also wait for
     records that a worker has still to read.
     """
-    with Log(read_settings(bootstrap)) as log:
+    settings = read_settings(bootstrap)
+    with Log(settings) as log:
         found = _look(log, numbers)
     for each in found:
         if as_json:
             click.echo(msgspec.json.encode(each.as_json()).decode())
         elif each.tripped:
-            _tell(each)
+            _tell(each, settings)
     if not as_json:
         held = [each for each in found if each.tripped]
         click.echo(f"Grants are held in {len(held)} of {len(found)} partitions looked at.")
@@ -85,7 +86,7 @@ def release(numbers: tuple[int, ...], yes: bool, bootstrap: str | None) -> None:
             click.echo("Nothing to release: grants are held nowhere.")
             return
         for each in held:
-            _tell(each)
+            _tell(each, settings)
         confirm(
             f"Release them in {len(held)} partitions? All who wait are allowed then, which no "
             "training run that has read them takes back.",
@@ -115,7 +116,7 @@ def _look(log: Log, numbers: Sequence[int]) -> list[Held]:
     return list(found.values())
 
 
-def _tell(held: Held) -> None:
+def _tell(held: Held, settings: Settings) -> None:
     state = held.state
     causes = ", ".join(f"{topic} {number:,}" for topic, number in held.causes.items())
     click.echo(
@@ -124,7 +125,8 @@ def _tell(held: Held) -> None:
     )
     click.echo(f"  {held.users_n:,} wait, because of {causes or 'nothing any more'}")
     for user_id in held.some:
-        click.echo(f"  see for instance: objections explain {user_id}")
+        look = "the user whose pseudonym is" if settings.subjects().keyed else "objections explain"
+        click.echo(f"  see for instance: {look} {user_id}")
 
 
 def _send(settings: Settings, held: list[Held], partitions_n: int) -> dict[int, int]:

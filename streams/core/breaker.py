@@ -91,16 +91,17 @@ class State(Struct, frozen=True, gc=False):
 
 
 class Breaker:
-    """The breaker of one partition; *state* is replaced, never changed."""
+    """
+    The breaker of one partition; *state* is replaced, never changed.
+
+    met: users never seen before, and not yet among those known.
+    """
 
     def __init__(self, limit: Limit = NO_LIMIT, state: State = State()) -> None:  # noqa: B008
         self.state = state
+        self.met = 0
+        self.is_on: Final = limit.percent > 0
         self._limit = limit
-
-    @property
-    def is_on(self) -> bool:
-        """Whether there is a limit."""
-        return self._limit.percent > 0
 
     @property
     def tripped(self) -> bool:
@@ -110,12 +111,13 @@ class Breaker:
     @property
     def limit_users(self) -> int:
         """How many may be re-included within a window."""
-        return self._limit.of(self.state.known)
+        return self._limit.of(self.state.known + self.met)
 
-    def meet(self, users: int) -> None:
-        """Note *users* never seen before."""
-        if users:
-            self.state = replace(self.state, known=self.state.known + users)
+    def know(self) -> None:
+        """Let users met be among those known."""
+        if self.met:
+            self.state = replace(self.state, known=self.state.known + self.met)
+            self.met = 0
 
     def admit(self, mark: Mark | None, now_ms: int) -> Mark | None:
         """Count a re-inclusion; return the mark to keep, or None for one too many, which trips."""
@@ -164,7 +166,7 @@ def reincludes(
     more_items = (
         decision.adult_from_ms < stands.adult_from_ms or decision.kinds & ~stands.kinds != 0
     )
-    return any(
-        new == 0 and (more_items if old == 0 else bool(old & ~introduced))
-        for old, new in zip(stands.reasons, decision.reasons, strict=True)
-    )
+    for old, new in zip(stands.reasons, decision.reasons, strict=True):
+        if new == 0 and (more_items if old == 0 else old & ~introduced):
+            return True
+    return False

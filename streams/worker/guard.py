@@ -38,6 +38,7 @@ class Guard:
     def reload(self) -> None:
         """Go back to what the store says: at the start, and after a rollback."""
         self._row = self._store.get(rows.BREAKER_KEY)
+        self.breaker.met = 0
         if self._row is not None:
             self.breaker.state = rows.decode_breaker(self._row)
         elif self.breaker.is_on:
@@ -46,6 +47,7 @@ class Guard:
 
     def notes(self) -> list[Row]:
         """Return the row that says how it stands, if that is new, for a cycle's transaction."""
+        self.breaker.know()
         row = rows.encode_breaker(self.breaker.state) if self.breaker.is_on else None
         if row == self._row:
             return []

@@ -129,7 +129,7 @@ def _renamed(
     if isinstance(event, ItemFacts):
         return ItemFacts(user_id, event.content_id, event.facts, event.record)
     if isinstance(event, UserFacts):
-        return UserFacts(user_id, event.cause_id, event.facts)
+        return replace(event, user_id=user_id)
     return Restriction(user_id, event.content_id)
 
 
