@@ -16,6 +16,7 @@ from faust.types import TP
 from mode import Service
 from yarl import URL
 
+from streams.core.breaker import Limit
 from streams.core.policy import Policy
 from streams.errors import Halt, UsageProblem
 from streams.metrics import Metrics
@@ -31,6 +32,7 @@ from streams.worker.restore import Changelogs, Progress, Restore, Restored
 from streams.worker.rounds import Assigned, Round, Start
 from streams.worker.status import WorkerStatus
 from streams.worker.stores import Stores
+from streams.worker.trail import Trail
 from streams.worker.transaction import Publisher
 from streams.worker.transport import FAUST_LOGGER, RoundConsumer, Transport
 from streams.worker.watchdog import Watchdog
@@ -73,12 +75,13 @@ class ObjectionWorker(Service):
         self._loop_here = asyncio.get_running_loop()
         self._settings = settings
         self._policy = policy
+        self._subjects = settings.subjects()
         self._changelogs = changelogs
         self._metrics = metrics
         self._memory = Memory(settings.block_cache_bytes)
         self._publisher = Publisher(settings, f"{settings.group}-{instance}")
         self._watchdog = Watchdog(lambda: self._publisher.call)
-        self._fetch = Fetch(settings, self, changelogs.partitions_n)
+        self._fetch = Fetch(settings, self, changelogs.partitions_n, f"objections-{instance}")
         self._stores = Stores(
             settings,
             metrics,
@@ -248,7 +251,7 @@ class ObjectionWorker(Service):
             restored.store.close()
             self.fail(Halt(f"{restored.store.path}: {error}"))
             return
-        partition.unanswered.add(restored.aborted, restored.ends)
+        partition.unanswered.add(restored.aborted, restored.ends, self.cycle.now_ms())
         partition.positions_unsaid = restored.committed != restored.positions
         partition.outputs_known(self._changelogs.output_ids)
         self.cycle.add_partition(partition)
@@ -271,6 +274,13 @@ class ObjectionWorker(Service):
             self._settings.stores,
             int(self._settings.clock_offset_s * 1000),
             restored.letters,
+            Limit(
+                self._settings.breaker_percent,
+                self._settings.breaker_users_min,
+                self._settings.breaker_window_s * 1000,
+            ),
+            self._subjects,
+            Trail(restored.store, restored.number) if self._changelogs.with_trail else None,
         )
 
     def _restore_ended(self, progress: Progress, error: BaseException | None) -> None:

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
-from streams.errors import Halt
+from streams.errors import CommandError, Halt
+from streams.kafka import admin
 from streams.kafka.client_log import CLIENT_LOGGER
 from streams.kafka.denied import denied, is_denied
 from streams.settings import Settings
 from streams.state.store import Reached
 from streams.worker.folded import Folded
 from streams.worker.names import CONTENT_CHANGELOG, USERS_CHANGELOG
+from streams.worker.rights import lacking
 from streams.worker.watchdog import Call
 
 if TYPE_CHECKING:
@@ -244,12 +246,21 @@ class Publisher:
     def _denied(self, error: KafkaError) -> str:
         """Return what to say of a right that Kafka has refused."""
         if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-            what = "writing its outputs"  # which, is in the client's own line before
+            what = f"writing its outputs ({', '.join(self._lacking()) or 'see the lines before'})"
         elif error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
             what = f"committing for group {self._settings.group}"
         else:
             what = f"using the transactional id {self._transactional_id}"
         return denied(self._settings, error, what)
+
+    def _lacking(self) -> list[str]:
+        """Return which rights lack: Kafka refuses a transaction, and does not tell why."""
+        try:
+            client = admin.connect(self._settings)
+            present = admin.look(client, self._settings).topics
+            return lacking(client, self._settings, present)
+        except CommandError:
+            return []
 
     def _persist(self, parts: list[Folded], at_ms: int) -> None:
         """Write a partition's rows in one go: they say how far the changelogs are in the store."""

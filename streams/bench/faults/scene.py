@@ -30,6 +30,7 @@ BROKER: Final = {
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "200",  # Default 10 s.
 }
 WORKER: Final = {
+    "BREAKER_USERS_MIN": 1_000_000,  # people change their minds all the time here
     "SESSION_TIMEOUT_MS": 5_000,  # longer than Kafka is away; as short as that allows
     "REBALANCE_TIMEOUT_MS": 30_000,
     # Small, so that what is large in production comes about: jobs, and batches that cut a backlog.
