@@ -56,6 +56,17 @@ def token(value: str) -> str:
     return value
 
 
+def subject_key(value: str) -> str:
+    """Return a key for pseudonyms, too long to be guessed: whoever has it can try all ids."""
+    if len(value) < _KEY_LENGTH_MIN:
+        message = (
+            f"at least {_KEY_LENGTH_MIN} characters, at random (make one with "
+            "`openssl rand -hex 32`)"
+        )
+        raise ValueError(message)
+    return value
+
+
 def keys(value: str) -> tuple[str, ...]:
     """Return the secrets that sign links: the first signs, all are believed."""
     found = tuple(each.strip() for each in value.split(","))
@@ -138,6 +149,18 @@ def count_from_0(value: str) -> int:
 def count_from_1(value: str) -> int:
     """Return how many, where none would be standstill."""
     return _whole(value, 1, _COUNT_MAX, "")
+
+
+def percent(value: str) -> float:
+    """Return a share in percent."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= 100:
+        message = "a share in percent from 0 to 100, such as 5 or 0.5"
+        raise ValueError(message)
+    return number
 
 
 def stores(value: str) -> tuple[Store, ...]:

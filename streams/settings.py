@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from streams import setting_values as values
+from streams.core.subjects import Subjects
 from streams.errors import SettingsError
 from streams.setting_values import Store
 
@@ -33,6 +34,9 @@ DEFAULT_FANOUT_INLINE_ITEMS = 64
 DEFAULT_FANOUT_SLICE_ITEMS = 2_000
 DEFAULT_BATCH_RECORDS = 4_000
 DEFAULT_GRANT_RATE = 2_000
+DEFAULT_BREAKER_PERCENT = 5.0
+DEFAULT_BREAKER_USERS_MIN = 1_000
+DEFAULT_BREAKER_WINDOW_S = 24 * 3_600
 assert DEFAULT_SESSION_TIMEOUT_MS <= DEFAULT_REBALANCE_TIMEOUT_MS  # librdkafka refuses otherwise
 
 # variable without its prefix: (default for people, meaning, unit and reason)
@@ -48,6 +52,12 @@ VARIABLES: Mapping[str, tuple[str, str]] = {
         "none",
         "What `Authorization: Bearer ...` must carry to see status page and metrics. Demanded "
         "where OBJECTIONS_HTTP is not on loopback; /healthz and /readyz stay open, for probes.",
+    ),
+    "SUBJECT_KEY": (
+        "none",
+        "Key of the pseudonyms that stand for user ids in outputs and state: HMAC-SHA-256 of the "
+        "id, in hexadecimal. The same for all workers, for the life of a prefix; commands that "
+        "are given a user's id, or compare inputs with outputs, need it too.",
     ),
     "INTAKE_HTTP": (DEFAULT_INTAKE_HTTP, "HOST:PORT of the form to object with and of its API."),
     "INTAKE_KEY": (
@@ -105,6 +115,20 @@ VARIABLES: Mapping[str, tuple[str, str]] = {
         "Users and items a second that a worker allows, at most, because time has passed or the "
         "policy has changed. When millions fall due at once, objections must not wait for them.",
     ),
+    "BREAKER_PERCENT": (
+        f"{DEFAULT_BREAKER_PERCENT:g}",
+        "Share of a partition's known users, in percent, who may be allowed again within a window "
+        "after they were kept out for a reason. At more, its grants are held until `objections "
+        "grants release`: a bad policy or age feed looks like this. 0 is off.",
+    ),
+    "BREAKER_USERS_MIN": (
+        str(DEFAULT_BREAKER_USERS_MIN),
+        "Users of a partition who may be allowed again within a window however few are known.",
+    ),
+    "BREAKER_WINDOW_S": (
+        str(DEFAULT_BREAKER_WINDOW_S),
+        "Seconds of that window: long enough for a slow mistake to add up.",
+    ),
     "BATCH_RECORDS": (
         str(DEFAULT_BATCH_RECORDS),
         "Records taken in one fetch at most: bounds memory and the length of a transaction.",
@@ -134,7 +158,7 @@ _FIXED = frozenset(
         "transactional.id",
     }
 )
-_SECRET_VARIABLES = frozenset({"HTTP_TOKEN", "INTAKE_KEY"})
+_SECRET_VARIABLES = frozenset({"HTTP_TOKEN", "INTAKE_KEY", "SUBJECT_KEY"})
 _SECRET_WORDS = ("password", "secret", "key", "token", "credential", "jaas", "oauth")
 
 _NEAR_ENOUGH = 0.8  # All names share their beginning; with less, anything is near something.
@@ -155,6 +179,7 @@ class Settings:
     http_host: str = DEFAULT_HTTP.partition(":")[0]
     http_port: int = int(DEFAULT_HTTP.partition(":")[2])
     http_token: str | None = field(default=None, repr=False)
+    subject_key: str | None = field(default=None, repr=False)
     intake_http: tuple[str, int] = values.address(DEFAULT_INTAKE_HTTP)
     intake_key: tuple[str, ...] = field(default=(), repr=False)
     intake_proxies: int = 0
@@ -170,6 +195,9 @@ class Settings:
     fanout_slice_items: int = DEFAULT_FANOUT_SLICE_ITEMS
     batch_records: int = DEFAULT_BATCH_RECORDS
     grant_rate: int = DEFAULT_GRANT_RATE
+    breaker_percent: float = DEFAULT_BREAKER_PERCENT
+    breaker_users_min: int = DEFAULT_BREAKER_USERS_MIN
+    breaker_window_s: int = DEFAULT_BREAKER_WINDOW_S
     # Handed on to librdkafka; not in `repr`, which ends up in logs, as it may hold secrets.
     kafka_options: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
@@ -194,6 +222,7 @@ class Settings:
             http_host=http_host,
             http_port=http_port,
             http_token=reader.get("HTTP_TOKEN", None, values.token),
+            subject_key=reader.get("SUBJECT_KEY", None, values.subject_key),
             intake_http=reader.get("INTAKE_HTTP", cls().intake_http, values.address),
             intake_key=reader.get("INTAKE_KEY", (), values.keys),
             intake_proxies=reader.get("INTAKE_PROXIES", 0, values.count_from_0),
@@ -223,6 +252,13 @@ class Settings:
             ),
             batch_records=reader.get("BATCH_RECORDS", cls().batch_records, values.count_from_1),
             grant_rate=reader.get("GRANT_RATE", cls().grant_rate, values.count_from_1),
+            breaker_percent=reader.get("BREAKER_PERCENT", cls().breaker_percent, values.percent),
+            breaker_users_min=reader.get(
+                "BREAKER_USERS_MIN", cls().breaker_users_min, values.count_from_1
+            ),
+            breaker_window_s=reader.get(
+                "BREAKER_WINDOW_S", cls().breaker_window_s, values.count_from_1
+            ),
             kafka_options=reader.kafka_options(),
         )
         problems = [*reader.unknown(), *reader.problems]
@@ -251,6 +287,10 @@ class Settings:
     def topic(self, name: str) -> str:
         """Return the full name of the contract's topic *name* (`objections`) on this cluster."""
         return f"{self.topic_prefix}{name}"
+
+    def subjects(self) -> Subjects:
+        """Return how users are named in state and outputs; whoever asks keeps it."""
+        return Subjects(self.subject_key)
 
     def kafka(self, **extra: object) -> dict[str, Any]:
         """

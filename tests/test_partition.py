@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from streams.core.breaker import NO_LIMIT, Limit
 from streams.core.outputs import Output
 from streams.core.policy import Policy
+from streams.core.subjects import PLAIN, Subjects
 from streams.core.times import DAY_MS, end_of_day_ms, to_day
 from streams.errors import Halt
 from streams.state.store import Memory, Store
@@ -59,11 +61,30 @@ class Message:
 class Desk:
     """Feeds a partition and keeps what it publishes."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        ends: dict[str, int] | None = None,
+        policy: Policy = Policy(),  # noqa: B008  (it is frozen)
+        limit: Limit = NO_LIMIT,
+        subjects: Subjects = PLAIN,
+    ) -> None:
+        self.ends = dict(ends or dict.fromkeys(INPUTS, 0))
+        self.subjects = subjects
         self.partition = Partition(
-            0, store, {}, dict.fromkeys(INPUTS, 0), Policy(), "/test", CONTENT, INLINE_ITEMS, NOW_MS
+            0,
+            store,
+            {},
+            dict(self.ends),
+            policy,
+            "/test",
+            CONTENT,
+            INLINE_ITEMS,
+            NOW_MS,
+            limit=limit,
+            subjects=subjects,
         )
-        self.ends = dict.fromkeys(INPUTS, 0)
 
     def intake(self, topic: str, *records: dict[str, Any]) -> Intake:
         begin = self.ends[topic]
@@ -71,7 +92,7 @@ class Desk:
             Message(begin + index, record, NOW_MS) for index, record in enumerate(records)
         ]
         self.ends[topic] += len(records)
-        return take_in(Fetched(topic, 0, messages, begin), topic)
+        return take_in(Fetched(topic, 0, messages, begin), topic, self.subjects)
 
     def fold(self, *intakes: Intake, now_ms: int = NOW_MS, grants: int = GRANTS) -> Folded:
         return self.partition.fold(list(intakes), now_ms, SLICE_ITEMS, grants)

@@ -19,6 +19,7 @@ IMPERSONAL = frozenset(
             "epoch",
             "dead_letter",
             "through",
+            "tripped_at",
             "store",
             "topic",
             "partition",
@@ -27,9 +28,16 @@ IMPERSONAL = frozenset(
             "at",
         ),
         *("ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "traceparent"),
-        *("objections_epoch", "objections_revision", "objections_received_at", "dlq_resolves"),
+        *(
+            "objections_epoch",
+            "objections_revision",
+            "objections_received_at",
+            "objections_subject_key",
+            "dlq_resolves",
+        ),
         *("dlq_topic", "dlq_partition", "dlq_offset", "dlq_timestamp", "dlq_error", "dlq_detail"),
         "dlq_truncated",
+        *("sequence", "previous", "trail_hash"),
     }
 )
 # Revisions count; but those of `content` are a person's deeds.

@@ -18,6 +18,13 @@ Made of `topics/*/topic.yaml` by `python -m deploy.personal_data`; a test finds 
 Content itself (texts, pictures, voices) is not needed here, only who published \
 what kind of item, where and when.
 Ids are the company's own; nothing here is anonymous.
+With `OBJECTIONS_SUBJECT_KEY` users go by pseudonyms of their ids in `eligibility`, \
+`training-users`, `training-content`, `receipts`, the state's keys and the data stores that \
+follow; ids stay in \
+the input topics, in `dead-letters` and in the records that items' rows keep.
+That is still personal data: whoever has the key finds the pseudonym of an id.
+The key belongs to the workers, and to who runs `objections explain`, `receipt --user`, \
+`dead-letters` or `import` there; a data store needs it only to find somebody by an id.
 
 ## On Kafka
 

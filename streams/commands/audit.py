@@ -5,7 +5,9 @@ import signal
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
+from streams.commands.audit_trail import trail
 from streams.commands.common import bootstrap_option, passing_line, read_settings
 from streams.errors import CheckFailed, UsageProblem
 
@@ -16,7 +18,8 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
-@click.command()
+@click.group(invoke_without_command=True)
+@click.pass_context
 @bootstrap_option
 @click.option("--sink", "url", metavar="URL", help="The store, as in `subscribe`.")
 @click.option(
@@ -37,6 +40,7 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
     help="How many findings of each kind are named; all are counted, and mended.",
 )
 def audit(
+    context: click.Context,
     bootstrap: str | None,
     url: str | None,
     store: str | None,
@@ -65,6 +69,9 @@ def audit(
     OBJECTIONS_POLICY.  Exit status 1 where one has none.
     """  # noqa: D301  (click wants the character)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if context.invoked_subcommand is not None:
+        _refuse_options(context, context.invoked_subcommand)
+        return
     if of_notices == (url is not None) or (of_notices and (store is not None or repair)):
         text = "expected either --sink URL, with --store and --repair, or --notices alone"
         raise UsageProblem(text)
@@ -94,6 +101,17 @@ def _audit_notices(bootstrap: str | None, as_json: bool, limit: int) -> None:
             "`objections explain USER` shows what is known of one; see who else writes to the "
             "topics of this prefix."
         )
+
+
+def _refuse_options(context: click.Context, command: str) -> None:
+    """A command has options of its own: those before it would be of no effect."""
+    given = [
+        name
+        for name in context.params
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT
+    ]
+    if given:
+        raise UsageProblem(f"options before `{command}`, expected them behind it; see its --help")
 
 
 def _print_proof(proof: "Proof") -> None:
@@ -156,3 +174,6 @@ def _print(report: "Report", as_json: bool) -> None:
     for line in lines_of(report):
         click.echo(line)
     click.echo(last_line(report))
+
+
+audit.add_command(trail)

@@ -6,6 +6,7 @@ tombstone's value stays null.  Reasons and causes stand on `eligibility` only.
 Source: contract.md, "Output records".
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
@@ -13,8 +14,8 @@ import msgspec
 from msgspec import Struct
 
 from streams.core import verdict
+from streams.core.changes import Origin, UserRow
 from streams.core.decode import decode_value, language
-from streams.core.fold import Origin, UserRow
 from streams.core.item import Item
 from streams.core.policy import Policy
 from streams.core.reasons import KINDS, PRODUCTS, reason_names
@@ -87,14 +88,18 @@ class Writer:
 
     source: the `ce_source` of all events, a URI reference.
     now_ms: the cycle's time, for `ce_time`.
+    more: further headers of all of them.
     """
 
-    def __init__(self, source: str, now_ms: int, policy: Policy) -> None:
+    def __init__(
+        self, source: str, now_ms: int, policy: Policy, more: Sequence[Header] = ()
+    ) -> None:
         self._policy = policy
         self._common: list[Header] = [
             ("ce_specversion", "1.0"),
             ("ce_source", source),
             ("ce_time", rfc3339(now_ms)),
+            *more,
         ]
 
     def eligibility(self, user_id: str, row: UserRow, origin: Origin) -> Output:

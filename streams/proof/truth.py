@@ -25,6 +25,7 @@ from streams.core.decode import (
 from streams.core.item import UNKNOWN_ITEM, Item
 from streams.core.policy import Policy
 from streams.core.reasons import KINDS, PRODUCTS, reason_names
+from streams.core.subjects import PLAIN, Subjects
 from streams.core.times import from_ms, to_ms
 from streams.core.user import NOBODY, User
 from streams.core.verdict import Decision, decide, eligible, item_reasons
@@ -94,6 +95,7 @@ class Truth:
 class _Facts:
     """All that the inputs say; an item's key is (content id, user, "topic/partition/")."""
 
+    subjects: Subjects
     users: dict[str, User] = field(default_factory=dict)
     partitions: dict[str, int] = field(default_factory=dict)
     items: dict[tuple[str, str, str], Item] = field(default_factory=dict)
@@ -106,14 +108,20 @@ class _Facts:
         self.partitions[user_id] = record.partition
 
 
-def expected(inputs: Mapping[str, Iterable[Record]], policy: Policy, now_ms: int) -> Truth:
+def expected(
+    inputs: Mapping[str, Iterable[Record]],
+    policy: Policy,
+    now_ms: int,
+    subjects: Subjects = PLAIN,
+) -> Truth:
     """
     Return what the outputs must come to at *now_ms*.
 
     inputs: all records of the four inputs by the topics' names in the contract; those of one
     partition in the order of their offsets, which a private message's fate depends on.
+    subjects: how the outputs name users.
     """
-    facts = _Facts()
+    facts = _Facts(subjects)
     for name in INPUTS:
         for record in inputs.get(name, ()):
             _learn(facts, name, record)
@@ -132,12 +140,13 @@ def _learn(facts: _Facts, name: str, record: Record) -> None:
         facts.bad[record.place] = BadInput(record, bad.code)
         _restrict(facts, name, record)
         return
-    facts.learn(record, event.user_id, event.facts if isinstance(event, UserFacts) else NOBODY)
+    user_id = facts.subjects.of(event.user_id)
+    facts.learn(record, user_id, event.facts if isinstance(event, UserFacts) else NOBODY)
     if isinstance(event, ItemFacts):
-        _learn_item(facts, record, event.user_id, event.content_id, event.facts)
+        _learn_item(facts, record, user_id, event.content_id, event.facts)
     ref = resolved_by(record.headers)
     if ref is not None:
-        facts.learn(record, event.user_id, User(resolved=(ref,)))
+        facts.learn(record, user_id, User(resolved=(ref,)))
 
 
 def _restrict(facts: _Facts, name: str, record: Record) -> None:
@@ -145,6 +154,7 @@ def _restrict(facts: _Facts, name: str, record: Record) -> None:
     user_id, content_id = restricted.user_id, restricted.content_id
     if user_id is None:
         return
+    user_id = facts.subjects.of(user_id)
     dead_letters = (record.place,) if name in _BAD_RESTRICTS_USER else ()
     facts.learn(record, user_id, User(dead_letters=dead_letters))
     if content_id is not None:

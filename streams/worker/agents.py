@@ -11,6 +11,7 @@ from typing import Any
 
 import faust
 
+from streams.core.subjects import Subjects
 from streams.settings import Settings
 from streams.worker.cycle import Decoded
 from streams.worker.intake import take_in
@@ -25,14 +26,16 @@ def add_agents(
     fail: Callable[[BaseException], None],
 ) -> None:
     """Give *app* an agent for each input; complete rounds go to *submit*, errors to *fail*."""
+    subjects = settings.subjects()
     for topic in INPUTS:
-        _add_agent(app, settings.topic(topic), topic, submit, fail)
+        _add_agent(app, settings.topic(topic), topic, subjects, submit, fail)
 
 
 def _add_agent(
     app: faust.App,
     full_topic: str,
     name: str,
+    subjects: Subjects,
     submit: Callable[[Decoded], None],
     fail: Callable[[BaseException], None],
 ) -> None:
@@ -40,7 +43,7 @@ def _add_agent(
         async for event in stream.noack().events():
             batch: Batch = event.value
             try:
-                intakes = [take_in(fetched, full_topic) for fetched in batch.fetched]
+                intakes = [take_in(fetched, full_topic, subjects) for fetched in batch.fetched]
             except Exception as error:  # noqa: BLE001  (see above)
                 fail(error)
                 continue

@@ -7,7 +7,9 @@ A bad record never stops or loses its neighbours: it becomes a dead letter and a
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from streams.core.changes import Origin
 from streams.core.decode import (
     USER_DECODERS,
     Headers,
@@ -18,8 +20,8 @@ from streams.core.decode import (
     resolved_by,
     restriction,
 )
-from streams.core.fold import Origin
 from streams.core.outputs import Header, Output
+from streams.core.subjects import PLAIN, Subjects
 from streams.core.user import User, merge
 from streams.errors import BadRecord
 from streams.worker.names import CONTENT, DEAD_LETTERS
@@ -70,12 +72,17 @@ class Intake(NamedTuple):
     dead_letters: list[Output]
 
 
-def take_in(fetched: Fetched, full_topic: str) -> Intake:
-    """Return the decoded records of *fetched*, whose topic is called *full_topic* on Kafka."""
+def take_in(fetched: Fetched, full_topic: str, subjects: Subjects = PLAIN) -> Intake:
+    """
+    Return the decoded records of *fetched*, whose topic is called *full_topic* on Kafka.
+
+    Behind it users go by their names in *subjects*; dead letters are the input's bytes.
+    """
     entries: list[Entry] = []
     dead_letters: list[Output] = []
     partition = fetched.partition
     decode_user = USER_DECODERS.get(fetched.topic)
+    renames = subjects.keyed
     for message in fetched.messages:
         key, value = message.key(), message.value()
         offset: int = message.offset()  # type: ignore[assignment] # a fetched one has it
@@ -95,6 +102,8 @@ def take_in(fetched: Fetched, full_topic: str) -> Intake:
             cause_id = event.content_id
             place = (full_topic, partition, offset, received_ms)
             dead_letters.append(_dead_letter(key, value, bad, *place))
+        if renames:
+            event = _renamed(event, subjects)
         if headers is None:
             origin = Origin(full_topic, partition, offset, received_ms, cause_id)
             entries.append(Entry(origin, event))
@@ -105,9 +114,23 @@ def take_in(fetched: Fetched, full_topic: str) -> Intake:
             if resolves is not None and isinstance(event, UserFacts):
                 # One record, one decision: what it mends is one more of its facts.
                 facts = merge(event.facts, User(resolved=(resolves,)))
-                event, resolves = UserFacts(event.user_id, event.cause_id, facts), None
+                event, resolves = replace(event, facts=facts), None
             entries.append(Entry(origin, event, resolves))
     return Intake(fetched.topic, partition, fetched.begin, offset + 1, entries, dead_letters)
+
+
+def _renamed(
+    event: UserFacts | ItemFacts | Restriction, subjects: Subjects
+) -> UserFacts | ItemFacts | Restriction:
+    """Return *event* as one of the user under their name in *subjects*."""
+    if event.user_id is None:
+        return event
+    user_id = subjects.of(event.user_id)
+    if isinstance(event, ItemFacts):
+        return ItemFacts(user_id, event.content_id, event.facts, event.record)
+    if isinstance(event, UserFacts):
+        return replace(event, user_id=user_id)
+    return Restriction(user_id, event.content_id)
 
 
 def _dead_letter(

@@ -11,10 +11,12 @@ USER_TOPICS: Final = (OBJECTIONS, ACCOUNT_AGES, NOTICES)  # folded before conten
 INPUTS: Final = (*USER_TOPICS, CONTENT)
 
 DEAD_LETTERS: Final = "dead-letters"
-DECISIONS: Final = ("eligibility", "training-users", "training-content")
+ELIGIBILITY: Final = "eligibility"
+DECISIONS: Final = (ELIGIBILITY, "training-users", "training-content")
 RECEIPTS: Final = "receipts"
+AUDIT_TRAIL: Final = "audit-trail"
 PURGE_ACKS: Final = "purge-acks"
-OUTPUTS: Final = (*DECISIONS, DEAD_LETTERS, RECEIPTS)
+OUTPUTS: Final = (*DECISIONS, DEAD_LETTERS, RECEIPTS, AUDIT_TRAIL)
 USERS_CHANGELOG: Final = "objections-users-changelog"
 CONTENT_CHANGELOG: Final = "objections-content-changelog"
 CHANGELOGS: Final = (USERS_CHANGELOG, CONTENT_CHANGELOG)

@@ -5,14 +5,14 @@ Receipts that were lately changed are kept decoded, as the stores soon have more
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
 
 import msgspec
 
 from streams.core import receipts
-from streams.core.outputs import Output
+from streams.core.outputs import Header, Output
 from streams.core.receipts import Offsets, ReceiptRow
 from streams.state import rows
 from streams.state.store import Row, Store
@@ -57,10 +57,15 @@ class Part:
 
 
 class ReceiptRows:
-    """The receipts in *store* and in cycles under way; *now* is the cycle being folded."""
+    """
+    The receipts in *store* and in cycles under way; *now* is the cycle being folded.
 
-    def __init__(self, store: Store) -> None:
+    headers: of the records.
+    """
+
+    def __init__(self, store: Store, headers: Sequence[Header] = ()) -> None:
         self.store = store
+        self._headers = list(headers)
         self.now = Part()
         self.layers: deque[Part] = deque()
         self._recent: dict[bytes, ReceiptRow] = {}  # as in the store
@@ -130,7 +135,9 @@ class ReceiptRows:
             row = part.rows[key]
             assert row is not None
             receipt = receipts.record(*rows.receipt_of(key), row)
-            part.outputs.append(Output(RECEIPTS, receipt.key.encode(), _encode(receipt), []))
+            part.outputs.append(
+                Output(RECEIPTS, receipt.key.encode(), _encode(receipt), self._headers)
+            )
         for key, row in part.rows.items():
             kept = None if row is None or (row.forget and row.completed_ms) else row
             part.rows[key] = kept

@@ -14,14 +14,15 @@ Pure but for the store: no Kafka here.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from msgspec.structs import replace
 
 from streams.core import receipts
-from streams.core.fold import Origin, UserRow
+from streams.core.changes import Origin, UserRow
 from streams.core.levels import Ack, Level, Levels
+from streams.core.outputs import Header
 from streams.core.receipts import FOLLOWED, NOWHERE, Action, Offsets, ReceiptRow, StoreRow
 from streams.core.user import WITHDRAWN
 from streams.setting_values import Store as DataStore
@@ -43,6 +44,7 @@ class Receipts:
 
     stores: those whose progress new receipts tell.
     clock_offset_ms: of the cycle's clock: latencies are told by the real one.
+    headers: of the records.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Receipts:
         settled: Settled,
         clock_offset_ms: int = 0,
         clock_s: Callable[[], float] = time.monotonic,
+        headers: Sequence[Header] = (),
     ) -> None:
         self._settled = settled
         self._clock_offset_ms = clock_offset_ms
@@ -60,7 +63,7 @@ class Receipts:
         self._ends: Offsets | None = None  # behind the last record of each output
         self._delivered: Offsets = NOWHERE
         self._due_s: float | None = None
-        self._table = ReceiptRows(store)
+        self._table = ReceiptRows(store, headers)
         self._walks = Walks(self._table, stores, clock_s)
         self._find_unpublished()
 

@@ -24,7 +24,16 @@ from streams.state import rows
 from streams.state.store import Broken, Memory, Reached, Row, Store, remove
 from streams.worker import aborted, takeover
 from streams.worker.damage import Damage, assess
-from streams.worker.names import CHANGELOGS, CONTENT, CONTENT_CHANGELOG, INPUTS, USERS_CHANGELOG
+from streams.worker.names import (
+    AUDIT_TRAIL,
+    CHANGELOGS,
+    CONTENT,
+    CONTENT_CHANGELOG,
+    ELIGIBILITY,
+    INPUTS,
+    USERS_CHANGELOG,
+)
+from streams.worker.naming import check_naming, check_outputs
 from streams.worker.open_letters import OpenLetters, begin_index, index_rows
 from streams.worker.rebuild import Ownership, Rebuild
 from streams.worker.takeover import Cancelled, Takeover, begin_at
@@ -71,12 +80,14 @@ class Changelogs(NamedTuple):
 
     output_ids: the ids of the outputs of decisions, as one text.
     partitions_n: of every topic but `purge-acks`.
+    with_trail: whether there is a topic for the audit trail.
     """
 
     topic_ids: dict[str, str]
     delete_retention_ms: int
     output_ids: str
     partitions_n: int
+    with_trail: bool
 
 
 class Restore(threading.Thread):
@@ -160,13 +171,14 @@ class Restore(threading.Thread):
 
             def check(number: int) -> None:
                 store, ids = self._stores[number], self._changelogs.output_ids
-                damage = assess(self._settings, store, found, number, ids)
+                damage = assess(self._settings, store, found, number, ids, self._cancelled)
                 if damage:
                     damaged[number] = damage
                 else:
                     self._hand_over(number, found)
 
             self._read(consumer, USERS_CHANGELOG, found, self._partitions, lambda _: None)
+            self._check_naming(consumer, found)
             self._read(consumer, CONTENT_CHANGELOG, found, self._partitions, check)
             for number, damage in damaged.items():  # behind all others: it takes a while
                 self._rebuild(consumer, number, damage, found)
@@ -175,8 +187,22 @@ class Restore(threading.Thread):
             beside.shutdown()
             consumer.close()
 
+    def _check_naming(self, consumer: Consumer, found: Takeover) -> None:
+        """Raise UsageProblem, before anything is served, where another key named users."""
+        subjects, untold = self._settings.subjects(), {}
+        for number, store in self._stores.items():
+            if not check_naming(self._settings, subjects, number, store):
+                untold[number] = found.log_ends[number][ELIGIBILITY]
+        check_outputs(self._settings, subjects, consumer, untold, self._cancelled)
+
     def _rebuild(self, consumer: Consumer, number: int, damage: Damage, found: Takeover) -> None:
         """Let the changelogs be made good, read what was written to them, and hand over."""
+        here, ends = [number], dict(found.log_ends[number])
+        if self._changelogs.with_trail:
+            trail = (AUDIT_TRAIL,)
+            ends |= takeover.log_ends(self._settings, consumer, here, self._cancelled, trail)[
+                number
+            ]
         Rebuild(
             self._settings,
             self._ownership,
@@ -184,13 +210,13 @@ class Restore(threading.Thread):
             number,
             self._stores[number],
             found.committed[number],
-            found.log_ends[number],
+            ends,
             self._changelogs.output_ids,
         ).run(consumer, damage)
-        ends = takeover.log_ends(self._settings, consumer, [number], self._cancelled)
-        found = found._replace(log_ends={**found.log_ends, **ends})
+        then = takeover.log_ends(self._settings, consumer, here, self._cancelled)
+        found = found._replace(log_ends={**found.log_ends, **then})
         for changelog in CHANGELOGS:
-            self._read(consumer, changelog, found, [number], lambda _: None)
+            self._read(consumer, changelog, found, here, lambda _: None)
         self._hand_over(number, found)
 
     def _open(self, number: int, log_ends: dict[str, int]) -> None:
