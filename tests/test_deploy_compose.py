@@ -103,24 +103,29 @@ def test_paths_are_in_the_repository() -> None:
 
 def test_the_token_stays_out_of_the_repository() -> None:
     """
-    The file of the one secret is ignored by git; nothing here holds its value.
+    The files of secrets are ignored by git; nothing here holds their values.
     """
-    path = (DEPLOY / COMPOSE["secrets"][SECRET]["file"]).relative_to(ROOT)
+    ignored = (ROOT / ".gitignore").read_text("utf-8").splitlines()
+    for each in COMPOSE["secrets"].values():
+        assert f"/{(DEPLOY / each['file']).relative_to(ROOT)}" in ignored
+    for service in OURS.values():
+        assert not {TOKEN, "OBJECTIONS_INTAKE_KEY"} & service.get("environment", {}).keys()
 
-    assert f"/{path}" in (ROOT / ".gitignore").read_text("utf-8").splitlines()
-    assert [] == [name for name, each in OURS.items() if TOKEN in each.get("environment", {})]
 
-
-def test_the_token_gets_from_its_file_to_the_command(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["worker", "monitor", "intake"])
+def test_secrets_get_from_their_files_to_the_command(name: str, tmp_path: Path) -> None:
     """
-    The entry point hands the secret's content on as the setting, and the command's words as they
+    The entry point hands each secret's content on as its setting, and the command's words as they
     are; without the file it ends, and nothing is served.
     """
-    shell, options, script, zero = SERVICES["worker"]["entrypoint"]
+    shell, options, script, zero = SERVICES[name]["entrypoint"]
+    names = SERVICES[name]["secrets"]
+    variables = " ".join(f"$OBJECTIONS_{each.replace('-', '_').upper()}" for each in names)
     told = tmp_path / "objections"
-    told.write_text(f'#!/bin/sh\necho "$0 $* [${TOKEN}]"\n')
+    told.write_text(f'#!/bin/sh\necho "$0 $* [{variables}]"\n')
     told.chmod(told.stat().st_mode | stat.S_IXUSR)
-    (tmp_path / SECRET).write_text("s3cret\n")
+    for each in names:
+        (tmp_path / each).write_text(f"s3cret of {each}\n")
     script = script.replace("$$", "$")
     environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
 
@@ -134,7 +139,8 @@ def test_the_token_gets_from_its_file_to_the_command(tmp_path: Path) -> None:
         )
 
     done = run(script.replace("/run/secrets", str(tmp_path)))
-    assert f"{told} worker a b [s3cret]\n" == done.stdout
+    values = " ".join(f"s3cret of {each}" for each in names)
+    assert f"{told} worker a b [{values}]\n" == done.stdout
     failed = run(script.replace("/run/secrets", str(tmp_path / "absent")))
     assert failed.returncode != 0
     assert failed.stdout == ""

@@ -71,7 +71,7 @@ def test_its_settings_are_known() -> None:
     (volume,) = json.loads(stage["VOLUME"])
 
     assert volume in map(str, settings.state_dir.parents)
-    assert stage["EXPOSE"] == str(settings.http_port)
+    assert stage["EXPOSE"] == f"{settings.http_port} {settings.intake_http[1]}"
 
 
 def test_its_extras_and_its_python_are_ours() -> None:

@@ -23,6 +23,7 @@ from tests.worker_settings import settings_of, wait_for
 
 PARTITIONS: Final = 2
 PREFIX: Final = "form."
+PATIENT_MS: Final = 20_000  # nothing here waits for a worker to be given up
 UID: Final = "uid7Hq2xZ"  # every user's id begins with it
 
 
@@ -86,7 +87,13 @@ def scene(kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     folder = tmp_path_factory.mktemp("form")
     apply_topics(kafka, PREFIX, PARTITIONS)
     with (
-        Worker(kafka, PREFIX, folder / "worker", STORES="index=training-users") as worker,
+        Worker(
+            kafka,
+            PREFIX,
+            folder / "worker",
+            session_timeout_ms=PATIENT_MS,
+            STORES="index=training-users",
+        ) as worker,
         Intake(kafka, PREFIX, folder / "intake", INTAKE_CONTACT="mailto:dpo@example.org") as intake,
         Inputs(kafka, PREFIX) as inputs,
         Watch(kafka, PREFIX) as watch,

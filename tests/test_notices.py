@@ -121,7 +121,7 @@ def test_list_and_proof_on_a_real_kafka(kafka: LocalKafka, prefix: str, tmp_path
     """
     apply_topics(kafka, prefix, PARTITIONS)
     with (
-        Worker(kafka, prefix, tmp_path / "worker") as worker,
+        Worker(kafka, prefix, tmp_path / "worker", session_timeout_ms=20_000) as worker,
         Inputs(kafka, prefix) as inputs,
         Watch(kafka, prefix) as watch,
     ):

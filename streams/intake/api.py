@@ -97,7 +97,8 @@ class Api:
     async def _object(self, request: web.Request) -> web.Response:
         person, now_s = self._person(request), time.time()
         self._guard.person(person.user_id)
-        objection_id = self._chosen_id(request, person)
+        chosen_id = self._chosen_id(request, person)
+        objection_id = chosen_id or new_objection_id()
         wanted = await _objection(request)
         products = PRODUCTS if wanted.products is msgspec.UNSET else wanted.products
         locale = person.locale if wanted.locale is msgspec.UNSET else wanted.locale
@@ -112,7 +113,8 @@ class Api:
             )
         except NotSaved:
             return _not_saved()
-        return _json(self._told(person.user_id, objection_id), 201)
+        known: Receipts | None = None if chosen_id else {}  # of a new one there are none
+        return _json(self._told(person.user_id, objection_id, known), 201)
 
     async def _list(self, request: web.Request) -> web.Response:
         person = self._person(request)
@@ -146,7 +148,7 @@ class Api:
             state=_state(known),
             receipt=self._signer.receipt_token(user_id, objection_id, time.time()),
         )
-        if "withdrawn" not in known and self._counter.knows(user_id, objection_id, "withdrawn"):
+        if self._counter.saved_lately(user_id, objection_id, "withdrawn"):
             told.state = "withdrawn"
         if receipt is not None:
             told.received_at, told.decided_at = receipt.received_at, receipt.decided_at
@@ -173,10 +175,10 @@ class Api:
         except Forged:
             raise Refused("forged", 404) from None
 
-    def _chosen_id(self, request: web.Request, person: Person) -> str:
+    def _chosen_id(self, request: web.Request, person: Person) -> str | None:
         keys = request.headers.getall("Idempotency-Key", [])
         if not keys:
-            return new_objection_id()
+            return None
         if len(keys) > 1 or not _KEY.fullmatch(keys[0]):
             raise BadRequest("Idempotency-Key: expected 1 to 64 letters, digits, - or _")
         return self._signer.objection_id_of(person.user_id, keys[0])

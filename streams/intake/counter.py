@@ -80,9 +80,13 @@ class Counter:
 
     def knows(self, user_id: str, objection_id: str, action: Action) -> bool:
         """Whether this was saved before, as far as is known here."""
-        if (user_id, objection_id, action) in self._recent:
+        if self.saved_lately(user_id, objection_id, action):
             return True
         return action in self.desk.receipts(user_id, objection_id)
+
+    def saved_lately(self, user_id: str, objection_id: str, action: Action) -> bool:
+        """Whether this was saved here a moment ago."""
+        return (user_id, objection_id, action) in self._recent
 
     async def _save(
         self,

@@ -30,6 +30,8 @@ POLL_S: Final = 0.2
 TELL_EVERY_S: Final = 60.0
 OBJECTIONS_MAX: Final = 50  # of a user, the latest: what a page can show
 
+ACTIONS: Final[tuple[Action, Action]] = ("filed", "withdrawn")
+
 _TABLE: Final = """
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = OFF;
@@ -100,16 +102,13 @@ class Desk(threading.Thread):
 
     def receipts(self, user_id: str, objection_id: str) -> Receipts:
         """Return the receipts of one objection, by what was done."""
-        found: Receipts = {}
-        actions: tuple[Action, ...] = ("filed", "withdrawn")
-        for action in actions:
-            key = f"{user_id}/{objection_id}/{action}".encode()
-            for (value,) in self._looked_at.execute(
-                "SELECT value FROM receipts WHERE key = ? AND user_id = ? AND objection_id = ?",
-                (key, user_id, objection_id),
-            ):
-                found[action] = msgspec.json.decode(value, type=Receipt)
-        return found
+        keys = [f"{user_id}/{objection_id}/{action}".encode() for action in ACTIONS]
+        rows = self._looked_at.execute(
+            "SELECT value FROM receipts WHERE key IN (?, ?) AND user_id = ? AND objection_id = ?",
+            (*keys, user_id, objection_id),
+        )
+        receipts = [msgspec.json.decode(value, type=Receipt) for (value,) in rows]
+        return {each.action: each for each in receipts}
 
     def run(self) -> None:
         """Follow the topic."""

@@ -61,7 +61,8 @@ class Signer:
 
     def __init__(self, keys: Sequence[str]) -> None:
         assert keys, "no key to sign with"
-        self._keys = tuple(keys)
+        # Looked at once: PyJWT would look at every signature whether a text is some other key.
+        self._keys = tuple(_prepared(key) for key in keys)
         self._derived = tuple(_derived(key) for key in keys)
 
     def link_token(self, user_id: str, expires_s: int, locale: str = "") -> str:
@@ -165,6 +166,11 @@ def _is_id(value: object) -> bool:
         return 0 < len(value.encode()) <= ID_BYTES_MAX
     except UnicodeEncodeError:
         return False
+
+
+def _prepared(key: str) -> "jwt.PyJWK":
+    octets = base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
+    return jwt.PyJWK.from_dict({"kty": "oct", "k": octets}, algorithm=_ALGORITHM)
 
 
 def _derived(key: str) -> bytes:

@@ -131,7 +131,7 @@ class Web:
             objection_id=of.objection_id,
             word=self._signer.form_word(_withdrawal_of(of), time.time()),
             receipt=receipts.get("filed"),
-            withdrawn=self._counter.knows(of.user_id, of.objection_id, "withdrawn"),
+            withdrawn="withdrawn" in receipts or self._counter.saved_lately(*of, "withdrawn"),
             known=self._counter.desk.is_complete,
             saved="saved" in request.query,
             again="again" in request.query,

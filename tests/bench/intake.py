@@ -46,6 +46,7 @@ class Result:
     outcomes: Counter[str] = field(default_factory=Counter)
     lost: set[str] = field(default_factory=set)
     took_s: float = 0.0
+    cpu_s: float = 0.0
 
     def lines(self) -> Iterator[str]:
         """Yield it for people."""
@@ -56,6 +57,8 @@ class Result:
         if ordered:
             p50, p99 = (ordered[int(len(ordered) * share)] for share in (0.5, 0.99))
             yield f"p50 {p50 * 1000:,.0f} ms, p99 {p99 * 1000:,.0f} ms, worst {ordered[-1]:.1f} s"
+        submitted = sum(self.outcomes.values())
+        yield f"processor time of the form: {self.cpu_s / max(submitted, 1) * 1e6:,.0f} µs each"
         yield f"confirmed and lost: {len(self.lost)}"
 
 
@@ -72,14 +75,20 @@ def run(
 
     away: called while there is no broker.
     """
+    cpu_s = _cpu_s(intake)
     pauses_s = [seconds / (kills + 1)] * kills
     result = asyncio.run(_load(kafka, intake.form, rate, seconds, pauses_s, away))
+    result.cpu_s = _cpu_s(intake) - cpu_s
     there = {
         msgspec.json.decode(each.value() or b"{}")["objection_id"]
         for each in saved(kafka, PREFIX, PARTITIONS)
     }
     result.lost = result.confirmed - there
     return result
+
+
+def _cpu_s(intake: Intake) -> float:
+    return intake.metric("process_cpu_seconds_total")
 
 
 async def _load(
