@@ -25,6 +25,7 @@ DEFAULT_BOOTSTRAP = "127.0.0.1:9092"
 DEFAULT_HTTP = "127.0.0.1:6066"
 DEFAULT_INTAKE_HTTP = "127.0.0.1:6067"
 DEFAULT_INTAKE_RATE = 20
+DEFAULT_INTAKE_CONFIRM_MS = 8_000
 DEFAULT_STATE_DIR = "objections-state"
 DEFAULT_SESSION_TIMEOUT_MS = 6_000  # the least that a broker allows by default
 DEFAULT_REBALANCE_TIMEOUT_MS = 60_000
@@ -72,6 +73,11 @@ VARIABLES: Mapping[str, tuple[str, str]] = {
     "INTAKE_RATE": (
         str(DEFAULT_INTAKE_RATE),
         "Requests a second that the form answers for one address; five times as many at once.",
+    ),
+    "INTAKE_CONFIRM_MS": (
+        str(DEFAULT_INTAKE_CONFIRM_MS),
+        "Milliseconds that people wait, at most, for Kafka to confirm an objection before they are "
+        "told that it was not saved: longer than a fail-over, shorter than their patience.",
     ),
     "INTAKE_CONTACT": ("none", "Where people may ask, on each page: https://... or mailto:..."),
     "STORES": ("none", "What each store follows: NAME=TOPIC+TOPIC;NAME=group:GROUP:TOPIC."),
@@ -178,6 +184,7 @@ class Settings:
     intake_key: tuple[str, ...] = field(default=(), repr=False)
     intake_proxies: int = 0
     intake_rate: int = DEFAULT_INTAKE_RATE
+    intake_confirm_ms: int = DEFAULT_INTAKE_CONFIRM_MS
     intake_contact: str = ""
     stores: tuple[Store, ...] = ()
     session_timeout_ms: int = DEFAULT_SESSION_TIMEOUT_MS
@@ -220,6 +227,9 @@ class Settings:
             intake_key=reader.get("INTAKE_KEY", (), values.keys),
             intake_proxies=reader.get("INTAKE_PROXIES", 0, values.count_from_0),
             intake_rate=reader.get("INTAKE_RATE", cls().intake_rate, values.count_from_1),
+            intake_confirm_ms=reader.get(
+                "INTAKE_CONFIRM_MS", cls().intake_confirm_ms, values.timeout_ms
+            ),
             intake_contact=reader.get("INTAKE_CONTACT", "", values.contact),
             stores=reader.get("STORES", (), values.stores),
             session_timeout_ms=session_ms,

@@ -50,6 +50,11 @@ class Intake(Worker):
         """Return the link of a notice."""
         return f"{self.form}/o/{SIGNER.link_token(user_id, int(time.time()) + valid_s, locale)}"
 
+    def api_post(self, token: str) -> requests.Response:
+        """Object to everything by the API."""
+        url, headers = f"{self.form}/api/v1/objections", {"Authorization": f"Bearer {token}"}
+        return requests.post(url, json={}, headers=headers, timeout=ANSWER_S)
+
 
 @dataclass
 class Page:

@@ -171,6 +171,8 @@ class Desk(threading.Thread):
     def _note(self, message: Message, error: KafkaError) -> None:
         if error.code() == KafkaError._PARTITION_EOF:
             self._unread.discard(message.partition() or 0)
+        elif error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            return  # a consumer has to name a group: this one is neither joined nor asked
         elif error.fatal():
             raise KafkaException(error)
         else:

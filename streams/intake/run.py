@@ -17,7 +17,7 @@ from streams.intake.counter import Counter
 from streams.intake.desk import Desk
 from streams.intake.guard import BODY_BYTES_MAX, Guard, add_headers, whole_s
 from streams.intake.metrics import IntakeMetrics
-from streams.intake.sender import CONFIRM_S, Sender
+from streams.intake.sender import Sender
 from streams.intake.texts import drafts
 from streams.intake.tokens import Signer
 from streams.intake.web import Web
@@ -92,7 +92,9 @@ async def _serve(settings: Settings, partitions_n: int) -> None:
     counter = Counter(sender, desk, metrics)
     operators = _Operators(settings, desk, metrics)
     app = make_app(settings, Signer(settings.intake_key), counter, metrics)
-    runner = web.AppRunner(app, access_log=None, logger=_SILENT, shutdown_timeout=CONFIRM_S)
+    runner = web.AppRunner(
+        app, access_log=None, logger=_SILENT, shutdown_timeout=settings.intake_confirm_ms / 1000
+    )
     stopped = asyncio.ensure_future(stop.wait())
     failure = asyncio.wrap_future(desk.failure)
     ends: set[asyncio.Future[Any]] = {stopped, failure}

@@ -21,7 +21,6 @@ from streams.worker.names import OBJECTIONS
 
 logger = logging.getLogger(__name__)
 
-CONFIRM_S: Final = 8.0  # people wait at a page: longer than a broker's restart is no use to them
 QUEUE_RECORDS: Final = 20_000  # more would not be confirmed in time
 POLL_S: Final = 0.1
 TELL_EVERY_S: Final = 10.0
@@ -38,13 +37,14 @@ class Sender:
 
     def __init__(self, settings: Settings) -> None:
         self._topic = settings.topic(OBJECTIONS)
+        self._confirm_s = settings.intake_confirm_ms / 1000
         self._producer = Producer(
             settings.kafka(
                 acks="all",
                 partitioner="murmur2_random",  # Kafka's own default for records with a key
                 linger_ms=2,
-                delivery_timeout_ms=int(CONFIRM_S * 1000),
-                request_timeout_ms=4_000,
+                delivery_timeout_ms=settings.intake_confirm_ms,
+                request_timeout_ms=max(1_000, settings.intake_confirm_ms // 2),
                 retry_backoff_ms=50,
                 reconnect_backoff_max_ms=1_000,
                 queue_buffering_max_messages=QUEUE_RECORDS,
@@ -86,7 +86,7 @@ class Sender:
         while not self._stopping.is_set():
             self._producer.poll(POLL_S)
             self._hand_over()
-        self._producer.flush(CONFIRM_S)
+        self._producer.flush(self._confirm_s)
         self._hand_over()
 
     def _hand_over(self) -> None:
