@@ -63,6 +63,7 @@ def test_it_measures_the_way_to_a_store_and_leaves_nothing_behind(
         Worker(kafka, prefix, tmp_path / "worker", STORES=FOLLOWS) as worker,
         Canary(kafka, prefix, tmp_path / "canary", STORES=FOLLOWS) as canary,
     ):
+        worker.wait_ready()
         with following(settings, tmp_path / "store"):
             wait_for(lambda: numbers(canary).get(TURNS, 0) > PARTITIONS, "a second turn")
         wait_for(lambda: numbers(canary)[WAITING] > 2, "the store to be missed")
