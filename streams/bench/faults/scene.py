@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
+from streams.bench.connection import kafka_of_our_own, settings_at, variables
 from streams.bench.faults.load import Load
 from streams.bench.faults.plan import WORKERS
 from streams.bench.faults.process import Worker
@@ -66,7 +67,12 @@ class Scene:
         self._kafka, self._proxy = kafka, proxy
         self.watch = Watch(settings)
         bootstrap = settings.bootstrap if proxy is None else f"{HOST}:{proxy.port}"
-        shared = {"BOOTSTRAP": bootstrap, "TOPIC_PREFIX": settings.topic_prefix, **WORKER}
+        shared = {
+            "BOOTSTRAP": bootstrap,
+            "TOPIC_PREFIX": settings.topic_prefix,
+            **variables(),
+            **WORKER,
+        }
         self.workers = [Worker(f"worker-{no}", folder, shared) for no in range(1, WORKERS + 1)]
         self.visitor = Worker("visitor", folder, shared)
         self.ended: list[str] = []
@@ -190,6 +196,7 @@ def running_scene(
     with ExitStack() as stack:
         kafka = proxy = None
         if bootstrap is None:
+            stack.enter_context(kafka_of_our_own())
             say("starting Kafka")
             taken, told = free_port(), free_port()
             kafka = stack.enter_context(
@@ -198,9 +205,7 @@ def running_scene(
             proxy = stack.enter_context(Proxy(told, taken))
             bootstrap = kafka.bootstrap
         place = stack.enter_context(fresh_place(bootstrap, PARTITIONS, folder, "faults"))
-        settings = Settings(
-            bootstrap=bootstrap, topic_prefix=place.prefix, group=f"{place.prefix}objections"
-        )
+        settings = settings_at(bootstrap, place.prefix)
         load = Load(settings, seed, rate_per_s=rate_per_s, fresh=10)
         scene = Scene(place.folder, settings, load, kafka, proxy)
         stack.callback(scene.close)
