@@ -23,6 +23,9 @@ KAFKA_PREFIX = "OBJECTIONS_KAFKA_"
 
 DEFAULT_BOOTSTRAP = "127.0.0.1:9092"
 DEFAULT_HTTP = "127.0.0.1:6066"
+DEFAULT_INTAKE_HTTP = "127.0.0.1:6067"
+DEFAULT_INTAKE_RATE = 20
+DEFAULT_INTAKE_CONFIRM_MS = 8_000
 DEFAULT_STATE_DIR = "objections-state"
 DEFAULT_SESSION_TIMEOUT_MS = 6_000  # the least that a broker allows by default
 DEFAULT_REBALANCE_TIMEOUT_MS = 60_000
@@ -31,6 +34,9 @@ DEFAULT_FANOUT_INLINE_ITEMS = 64
 DEFAULT_FANOUT_SLICE_ITEMS = 2_000
 DEFAULT_BATCH_RECORDS = 4_000
 DEFAULT_GRANT_RATE = 2_000
+DEFAULT_BREAKER_PERCENT = 5.0
+DEFAULT_BREAKER_USERS_MIN = 1_000
+DEFAULT_BREAKER_WINDOW_S = 24 * 3_600
 assert DEFAULT_SESSION_TIMEOUT_MS <= DEFAULT_REBALANCE_TIMEOUT_MS  # librdkafka refuses otherwise
 
 # variable without its prefix: (default for people, meaning, unit and reason)
@@ -53,6 +59,27 @@ VARIABLES: Mapping[str, tuple[str, str]] = {
         "id, in hexadecimal. The same for all workers, for the life of a prefix; commands that "
         "are given a user's id, or compare inputs with outputs, need it too.",
     ),
+    "INTAKE_HTTP": (DEFAULT_INTAKE_HTTP, "HOST:PORT of the form to object with and of its API."),
+    "INTAKE_KEY": (
+        "none",
+        "Secrets that sign the links in notices (HMAC-SHA-256), separated by commas: the first "
+        "signs, all are believed, so that one can be replaced while links with it are out.",
+    ),
+    "INTAKE_PROXIES": (
+        "0",
+        "Proxies between people and the form, whose X-Forwarded-For says who asks. Without the "
+        "right number all people count as one, or anybody may claim an address.",
+    ),
+    "INTAKE_RATE": (
+        str(DEFAULT_INTAKE_RATE),
+        "Requests a second that the form answers for one address; five times as many at once.",
+    ),
+    "INTAKE_CONFIRM_MS": (
+        str(DEFAULT_INTAKE_CONFIRM_MS),
+        "Milliseconds that people wait, at most, for Kafka to confirm an objection before they are "
+        "told that it was not saved: longer than a fail-over, shorter than their patience.",
+    ),
+    "INTAKE_CONTACT": ("none", "Where people may ask, on each page: https://... or mailto:..."),
     "STORES": ("none", "What each store follows: NAME=TOPIC+TOPIC;NAME=group:GROUP:TOPIC."),
     "SESSION_TIMEOUT_MS": (
         str(DEFAULT_SESSION_TIMEOUT_MS),
@@ -88,6 +115,20 @@ VARIABLES: Mapping[str, tuple[str, str]] = {
         "Users and items a second that a worker allows, at most, because time has passed or the "
         "policy has changed. When millions fall due at once, objections must not wait for them.",
     ),
+    "BREAKER_PERCENT": (
+        f"{DEFAULT_BREAKER_PERCENT:g}",
+        "Share of a partition's known users, in percent, who may be allowed again within a window "
+        "after they were kept out for a reason. At more, its grants are held until `objections "
+        "grants release`: a bad policy or age feed looks like this. 0 is off.",
+    ),
+    "BREAKER_USERS_MIN": (
+        str(DEFAULT_BREAKER_USERS_MIN),
+        "Users of a partition who may be allowed again within a window however few are known.",
+    ),
+    "BREAKER_WINDOW_S": (
+        str(DEFAULT_BREAKER_WINDOW_S),
+        "Seconds of that window: long enough for a slow mistake to add up.",
+    ),
     "BATCH_RECORDS": (
         str(DEFAULT_BATCH_RECORDS),
         "Records taken in one fetch at most: bounds memory and the length of a transaction.",
@@ -117,7 +158,7 @@ _FIXED = frozenset(
         "transactional.id",
     }
 )
-_SECRET_VARIABLES = frozenset({"HTTP_TOKEN", "SUBJECT_KEY"})
+_SECRET_VARIABLES = frozenset({"HTTP_TOKEN", "INTAKE_KEY", "SUBJECT_KEY"})
 _SECRET_WORDS = ("password", "secret", "key", "token", "credential", "jaas", "oauth")
 
 _NEAR_ENOUGH = 0.8  # All names share their beginning; with less, anything is near something.
@@ -139,6 +180,12 @@ class Settings:
     http_port: int = int(DEFAULT_HTTP.partition(":")[2])
     http_token: str | None = field(default=None, repr=False)
     subject_key: str | None = field(default=None, repr=False)
+    intake_http: tuple[str, int] = values.address(DEFAULT_INTAKE_HTTP)
+    intake_key: tuple[str, ...] = field(default=(), repr=False)
+    intake_proxies: int = 0
+    intake_rate: int = DEFAULT_INTAKE_RATE
+    intake_confirm_ms: int = DEFAULT_INTAKE_CONFIRM_MS
+    intake_contact: str = ""
     stores: tuple[Store, ...] = ()
     session_timeout_ms: int = DEFAULT_SESSION_TIMEOUT_MS
     transaction_timeout_ms: int = DEFAULT_SESSION_TIMEOUT_MS
@@ -148,6 +195,9 @@ class Settings:
     fanout_slice_items: int = DEFAULT_FANOUT_SLICE_ITEMS
     batch_records: int = DEFAULT_BATCH_RECORDS
     grant_rate: int = DEFAULT_GRANT_RATE
+    breaker_percent: float = DEFAULT_BREAKER_PERCENT
+    breaker_users_min: int = DEFAULT_BREAKER_USERS_MIN
+    breaker_window_s: int = DEFAULT_BREAKER_WINDOW_S
     # Handed on to librdkafka; not in `repr`, which ends up in logs, as it may hold secrets.
     kafka_options: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
@@ -173,6 +223,14 @@ class Settings:
             http_port=http_port,
             http_token=reader.get("HTTP_TOKEN", None, values.token),
             subject_key=reader.get("SUBJECT_KEY", None, values.subject_key),
+            intake_http=reader.get("INTAKE_HTTP", cls().intake_http, values.address),
+            intake_key=reader.get("INTAKE_KEY", (), values.keys),
+            intake_proxies=reader.get("INTAKE_PROXIES", 0, values.count_from_0),
+            intake_rate=reader.get("INTAKE_RATE", cls().intake_rate, values.count_from_1),
+            intake_confirm_ms=reader.get(
+                "INTAKE_CONFIRM_MS", cls().intake_confirm_ms, values.timeout_ms
+            ),
+            intake_contact=reader.get("INTAKE_CONTACT", "", values.contact),
             stores=reader.get("STORES", (), values.stores),
             session_timeout_ms=session_ms,
             transaction_timeout_ms=reader.get(
@@ -194,6 +252,13 @@ class Settings:
             ),
             batch_records=reader.get("BATCH_RECORDS", cls().batch_records, values.count_from_1),
             grant_rate=reader.get("GRANT_RATE", cls().grant_rate, values.count_from_1),
+            breaker_percent=reader.get("BREAKER_PERCENT", cls().breaker_percent, values.percent),
+            breaker_users_min=reader.get(
+                "BREAKER_USERS_MIN", cls().breaker_users_min, values.count_from_1
+            ),
+            breaker_window_s=reader.get(
+                "BREAKER_WINDOW_S", cls().breaker_window_s, values.count_from_1
+            ),
             kafka_options=reader.kafka_options(),
         )
         problems = [*reader.unknown(), *reader.problems]

@@ -11,18 +11,16 @@ from typing import Any, Final, NamedTuple
 from streams.bench.faults import check, load
 from streams.kafka.local import LocalKafka
 from streams.proof import INPUTS, Record, read
+from tests.transaction_log import Moment, TransactionLog
 from tests.uncommitted import assert_uncommitted_ends_alike
 from tests.worker_process import (
     PARTITIONS,
     WAIT_S,
-    Watch,
     Worker,
     assert_proven,
     settings_of,
     wait_for,
 )
-
-SETTLED_S: Final = 0.3  # after which a commit asked for has been carried out on all partitions
 
 # What a worker says when it has lost its partitions, and in the end when Kafka refuses it.
 GIVEN_UP: Final = "partitions given up"
@@ -44,22 +42,26 @@ class Frozen(NamedTuple):
     rollbacks: float
 
 
-def freeze(watch: Watch, worker: Worker, *, in_transaction: bool) -> Frozen:
+def freeze(kafka: LocalKafka, prefix: str, worker: Worker, *, in_transaction: bool) -> Frozen:
     """
     Freeze the only *worker* of its group while it has a transaction open, or none.
 
-    Returns what `bring_back` wants to know.
+    It is let go on and frozen again until that is so; where it was refused meanwhile it is
+    started again.  Returns what `bring_back` wants to know.
     """
+    wanted = Moment.OPEN if in_transaction else Moment.NONE
     deadline_s = time.monotonic() + WAIT_S
-    while True:
-        frozen = Frozen(len(worker.log()), commits(worker), rollbacks(worker))
-        worker.freeze()
-        time.sleep(SETTLED_S)
-        if in_transaction == bool(watch.open_transactions()):
-            return frozen
-        worker.thaw()
-        assert time.monotonic() < deadline_s, "the moment never came"
-        time.sleep(random.uniform(0, 0.05))
+    with TransactionLog(kafka, prefix) as transactions:
+        while True:
+            frozen = Frozen(len(worker.log()), commits(worker), rollbacks(worker))
+            worker.freeze()
+            if transactions.settled() == wanted:
+                return frozen
+            worker.thaw()
+            assert time.monotonic() < deadline_s, f"the moment never came; {worker.log_tail()}"
+            time.sleep(random.uniform(0, 0.05))
+            if not worker.running:
+                _start_again(worker)
 
 
 def bring_back(worker: Worker, frozen: Frozen) -> str:
@@ -86,11 +88,16 @@ def bring_back(worker: Worker, frozen: Frozen) -> str:
     wait_for(settled, f"to serve again or end; {worker.log_tail()}")
     if worker.running:
         return found()
+    _start_again(worker)
+    return "restarted"
+
+
+def _start_again(worker: Worker) -> None:
+    """Start a *worker* that Kafka has refused for good, as a supervisor would."""
     assert worker.wait_end() == 1, worker.log_tail()
-    assert REFUSED in worker.log()[frozen.said :].splitlines()[-1], worker.log_tail()
+    assert REFUSED in worker.log().splitlines()[-1], worker.log_tail()
     worker.start()
     worker.wait_ready()
-    return "restarted"
 
 
 def commits(worker: Worker) -> float:

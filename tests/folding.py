@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from streams.core.answers import Answers
+from streams.core.breaker import Breaker
+from streams.core.changes import Origin, UserRow
 from streams.core.decode import ItemFacts, restriction
 from streams.core.fanout import Job
-from streams.core.fold import Fold, Origin, UserRow
+from streams.core.fold import Fold
 from streams.core.item import Item
 from streams.core.outputs import Output, Writer
 from streams.core.policy import Policy
@@ -80,6 +82,7 @@ class Shell:
         self.items: dict[str, dict[bytes, Item]] = {}
         self.jobs: dict[str, Job] = {}
         self.reader = Reader()
+        self.breaker: Breaker | None = None
         self._policy = policy
         self._content_end = 0
 
@@ -113,15 +116,17 @@ class Shell:
         now_ms: int,
         inline_items: int = UNBOUNDED_ITEMS,
         hold: bool = False,
+        breaks: bool = False,
     ) -> list[Output]:
         """
         Fire what is due, fold *deliveries*, answer, and move one slice of each fan-out on.
 
         hold: grants, and so timers and fan-outs, wait.
+        breaks: the breaker has tripped: timers wait.
         """
-        fold = Fold(self, self._policy, now_ms, PREFIX, hold_grants=hold)
+        fold = Fold(self, self._policy, now_ms, PREFIX, hold_grants=hold, breaker=self.breaker)
         for user_id, row in self.users.items():
-            if row.next_change_ms <= now_ms and not hold:
+            if row.next_change_ms <= now_ms and not (hold or breaks):
                 fold.time_passed(user_id, row.next_change_ms, 0)
         for delivery in deliveries:
             deliver(fold, delivery)

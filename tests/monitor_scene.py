@@ -78,6 +78,7 @@ class Scene:
     published: dict[str, dict[str, int]] = field(default_factory=dict)
     second: subprocess.CompletedProcess[str] | None = None
     ended: int | None = None
+    instance: str = ""
 
     @property
     def settings(self) -> Settings:
@@ -181,6 +182,7 @@ def play(kafka: LocalKafka, folder: Path) -> Scene:
         played = Scene(kafka, prefix, monitor, worker, reader)
         monitor.wait_ready()
         played.look("empty")
+        played.answers["unowned"] = monitor.get("/")
         with worker:
             _end_in_control_records(played)
             _stop_acknowledging(played)
@@ -193,6 +195,9 @@ def play(kafka: LocalKafka, folder: Path) -> Scene:
             played.once("finished", "--max-age-s", "1000")
             _wait_for_a_transaction(played, inputs)
             assert_proven(kafka, prefix)
+            played.instance = (worker.state_dir / "instance").read_text()
+            wait_for(lambda: played.instance in monitor.get("/").text, "the owner")
+            played.once("owned", "--json")
         played.answers |= {path: monitor.get(path) for path in ("/", "/healthz")}
         played.second = played.run("--http", f"{HOST}:{monitor.port}")
         played.ended = monitor.terminate(signal.SIGINT)

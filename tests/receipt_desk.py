@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from streams.core.fold import Cause, Origin, UserRow
+from streams.core.changes import Cause, Origin, UserRow
 from streams.core.levels import Ack
 from streams.core.policy import Policy
 from streams.core.receipts import FOLLOWED, Action, Offsets, Phase, Receipt

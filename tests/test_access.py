@@ -40,6 +40,7 @@ from tests.access_scene import (
     access,
     revoke,
 )
+from tests.intake_scene import Intake, Page
 from tests.making import content, grown_up, notice, objection
 from tests.monitor_scene import Monitor
 from tests.secured_kafka import ADMIN, password_of
@@ -61,13 +62,14 @@ READERS: Final = {
     "training-users": "worker subscriber auditor monitor",
     "training-content": "worker subscriber auditor monitor",
     "purge-acks": "worker subscriber auditor monitor",
-    "receipts": "importer auditor",
+    "receipts": "importer intake auditor",
     "dead-letters": "auditor operator",
+    "audit-trail": "worker auditor",
     "objections-users-changelog": "worker auditor operator monitor",
     "objections-content-changelog": "worker auditor",
 }
 WRITERS: Final = {
-    "objections": "importer operator",
+    "objections": "importer intake operator",
     "account-ages": "importer operator",
     "notices": "importer operator",
     "content": "importer operator",
@@ -77,6 +79,7 @@ WRITERS: Final = {
     "purge-acks": "subscriber",
     "receipts": "worker",
     "dead-letters": "worker",
+    "audit-trail": "worker",
     "objections-users-changelog": "worker",
     "objections-content-changelog": "worker",
 }
@@ -188,6 +191,19 @@ def test_monitor_does_its_job(scene: Access, worker: Worker) -> None:
     with Monitor(scene.secured.kafka, PREFIX, scene.folder / "monitor", **variables) as monitor:
         monitor.wait_ready()
         assert 0 == monitor.metric("objections_consumer_lag_records")
+
+
+def test_the_form_does_its_job(scene: Access, worker: Worker) -> None:
+    """
+    An objection is saved, its receipt told, and no right is missed.
+    """
+    variables = scene.secured.variables("intake")
+    with Intake(scene.secured.kafka, PREFIX, scene.folder / "intake", **variables) as intake:
+        intake.wait_ready()
+        page = Page.open(f"{intake.link('ann')}?lang=en").send("facebook")
+        assert "Your objection has been saved" == page.heading
+        wait_for(lambda: "Removal ordered" in Page.open(page.url).text, "the receipt")
+        assert "uthoriz" not in intake.log()
 
 
 def test_rights_are_compared(scene: Access, capsys: pytest.CaptureFixture[str]) -> None:

@@ -115,7 +115,8 @@ def test_interrupt_leaves_nothing(kafka: LocalKafka, tmp_path: Path) -> None:
     assert said.decode().endswith("objections: interrupted\n")
     assert "Traceback" not in said.decode()
     _, alive = psutil.wait_procs(children, timeout=5)
-    assert [] == alive
+    # Nobody waits for a grandchild's end where process 1 does not, as in some containers.
+    assert [] == [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]
     assert [] == left_behind(kafka, tmp_path)
 
 

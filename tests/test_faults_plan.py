@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from streams.bench.faults.check import Violation, violations
+from streams.bench.faults.coordinator import place
 from streams.bench.faults.disk import overwrite
 from streams.bench.faults.plan import KINDS, PAUSE_S, WORKERS, plan
 from streams.bench.faults.report import as_json, table
@@ -230,7 +231,7 @@ def test_the_table_names_what_was_skipped_and_each_violation() -> None:
 
     assert "2.5 s" in lines
     assert "disk skipped: no mount" in " ".join(lines.split())
-    assert "three brokers " in lines
+    assert "kernel network " in lines
     assert "truth: training-content/1/7 key 'c1': stands, but may not be" in lines
     content = as_json({"seed": 1}, result)
     assert 2 == content["faults"]["kill"]["times"]
@@ -240,10 +241,63 @@ def test_the_table_names_what_was_skipped_and_each_violation() -> None:
 
 def test_the_plan_is_shown_and_nothing_done() -> None:
     """So that a run that has found something can be looked at before it is run again."""
-    done = CliRunner().invoke(main, ["bench", "faults", "--dry-run", "--seed=7", "--faults=3"])
+    arguments = ["bench", "faults", "--dry-run", "--seed=7", "--faults=3", "--brokers=3"]
+    done = CliRunner().invoke(main, arguments)
 
     assert 0 == done.exit_code
     assert [str(fault) for fault in islice(plan(7), 3)] == done.output.splitlines()
+
+
+def test_the_kinds_are_listed() -> None:
+    """All of them, with what they take."""
+    done = CliRunner().invoke(main, ["bench", "faults", "--list"])
+
+    lines = done.output.splitlines()
+    assert list(KINDS) == [line.split()[0] for line in lines]
+    three = {line.split()[0] for line in lines if line.endswith("(takes --brokers 3)")}
+    assert {name for name, kind in KINDS.items() if kind.brokers == 3} == three
+
+
+def test_what_takes_three_brokers_is_left_out_with_one() -> None:
+    """And refused where it is asked for by its name."""
+    arguments = ["bench", "faults", "--dry-run", "--faults=50"]
+    one, three = (
+        {
+            line.split(": ")[1].split()[0]
+            for line in CliRunner().invoke(main, each).output.splitlines()
+        }
+        for each in (arguments, [*arguments, "--brokers=3"])
+    )
+    named = CliRunner().invoke(main, [*arguments, "--kinds=kill,group-coordinator"])
+
+    assert set(KINDS) == three
+    assert {name for name, kind in KINDS.items() if kind.brokers == 1} == one
+    assert 2 == named.exit_code
+    assert "group-coordinator: it takes --brokers 3" in named.output
+
+
+def test_a_kafka_of_others_is_not_harmed() -> None:
+    """What would harm it is left out, and refused by its name; its brokers are not ours."""
+    arguments = ["bench", "faults", "--dry-run", "--bootstrap=kafka:9092"]
+    all_kinds = CliRunner().invoke(main, [*arguments, "--faults=50"])
+    named = CliRunner().invoke(main, [*arguments, "--kinds=broker-kill"])
+    brokers = CliRunner().invoke(main, [*arguments, "--brokers=3"])
+
+    assert 0 == all_kinds.exit_code
+    assert not [word for word in ("broker", "network", "coordinator") if word in all_kinds.output]
+    assert 2 == named.exit_code
+    assert "broker-kill: only a Kafka started here is harmed" in named.output
+    assert 2 == brokers.exit_code
+    assert "--brokers 3 is of a Kafka that is started" in brokers.output
+
+
+@pytest.mark.parametrize(
+    "name, code",
+    [("abc", 96_354), ("", 0), ("tests.objections", 1_456_490_729), ("polygenelubricants", 0)],
+)
+def test_coordinators_are_found_as_kafka_does(name: str, code: int) -> None:
+    """By Java's hash of the name, without its sign; its least number, which has none, is 0."""
+    assert code % 7 == place(name, 7)
 
 
 def test_an_unknown_kind_is_refused() -> None:

@@ -16,7 +16,7 @@ import topics
 from streams.core import item as items
 from streams.core import refs
 from streams.core import user as users
-from streams.core.fold import Cause, Held, UserRow
+from streams.core.changes import Cause, Held, UserRow
 from streams.core.item import UNKNOWN_ITEM, Item
 from streams.core.policy import Policy
 from streams.core.reasons import ALL_PRODUCTS, reason_names

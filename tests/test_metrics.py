@@ -41,6 +41,9 @@ class Measured:
     def oldest_unacknowledged(self) -> dict[tuple[str, str], float]:
         return {("index", "hidden"): 2.5}
 
+    def grants_held(self) -> dict[int, int]:
+        return {0: 5}
+
     def policy_pending(self) -> dict[int, int]:
         return {0: 0}
 

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from streams.commands import main
-from streams.kafka.local import LocalKafka
+from streams.kafka.local import HOST, LocalKafka
 from streams.worker.names import INPUTS
 from tests.monitor_scene import (
     CONTENT,
@@ -59,6 +59,18 @@ def test_control_records_and_what_was_given_up_are_no_lag(scene: Scene) -> None:
         assert set(lags.values()) == {0}, lags
     ages = {v for each, v in scene.seen["control"].items() if each.startswith(OLDEST)}
     assert ages == {0}
+
+
+def test_partitions_are_told_of_with_their_owners(scene: Scene) -> None:
+    """
+    Whoever looks sees which member of the group owns what, under the name its own page has.
+    """
+    owner = {"client_id": f"objections-{scene.instance}", "host": HOST}
+    told = json.loads(scene.told["owned"].stdout)["owners"]
+
+    assert told == [{"partition": number, **owner} for number in range(PARTITIONS)]
+    assert "0-1        nobody" in scene.answers["unowned"].text
+    assert f"0-1        objections-{scene.instance} at {HOST}" in scene.answers["/"].text
 
 
 def test_a_store_that_stops_acknowledging_shows_by_name(scene: Scene) -> None:

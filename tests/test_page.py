@@ -32,6 +32,7 @@ PAGE = Page(
             fanout_peak_items=100_000,
             clock_overdue_s=3.25,
             policy_pending_users=12,
+            grants_held_users=1_500,
         ),
     ),
     topics=(
@@ -119,6 +120,7 @@ def test_it_shows_all_it_is_given() -> None:
         "Restore for 7 s 123,456 rows read",
         "Timers of partition 4 due the oldest is 3.2 s late",
         "New policy in partition 4 under way 12 users to decide again",
+        "Grants of partition 4 held 1,500 users wait for a release",
         "4 restoring 1,234 56,789 3.2",
         "eu.notices 2 no_json (5), key_missing (1)",
         "committed 17 aborted 1 fenced 0",
@@ -148,6 +150,12 @@ def test_it_shows_all_it_is_given() -> None:
             "Late Everything that has arrived is published. "
             "Store index has not hidden what it was told 5.1 s ago.",
             id="late store",
+        ),
+        pytest.param(
+            replace(QUIET, partitions=(replace(QUIET.partitions[0], grants_held_users=7),)),
+            True,
+            "Grants held Everything that has arrived is published. Partition 4 allows nothing more",
+            id="grants held",
         ),
         pytest.param(QUIET, False, "Not ready Everything", id="not ready"),
     ],
@@ -254,6 +262,7 @@ def test_it_sums_up_what_the_gauges_say() -> None:
             fanout_pending_items=7,
             fanout_peak_items=9,
             clock_overdue_s=1.5,
+            grants_held_users=5,
         ),
         PartitionLine(
             partition=1,

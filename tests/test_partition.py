@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from streams.core.breaker import NO_LIMIT, Limit
 from streams.core.outputs import Output
 from streams.core.policy import Policy
 from streams.core.subjects import PLAIN, Subjects
@@ -60,21 +61,30 @@ class Message:
 class Desk:
     """Feeds a partition and keeps what it publishes."""
 
-    def __init__(self, store: Store, subjects: Subjects = PLAIN) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        ends: dict[str, int] | None = None,
+        policy: Policy = Policy(),  # noqa: B008  (it is frozen)
+        limit: Limit = NO_LIMIT,
+        subjects: Subjects = PLAIN,
+    ) -> None:
+        self.ends = dict(ends or dict.fromkeys(INPUTS, 0))
         self.subjects = subjects
         self.partition = Partition(
             0,
             store,
             {},
-            dict.fromkeys(INPUTS, 0),
-            Policy(),
+            dict(self.ends),
+            policy,
             "/test",
             CONTENT,
             INLINE_ITEMS,
             NOW_MS,
+            limit=limit,
             subjects=subjects,
         )
-        self.ends = dict.fromkeys(INPUTS, 0)
 
     def intake(self, topic: str, *records: dict[str, Any]) -> Intake:
         begin = self.ends[topic]

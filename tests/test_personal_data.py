@@ -19,6 +19,7 @@ IMPERSONAL = frozenset(
             "epoch",
             "dead_letter",
             "through",
+            "tripped_at",
             "store",
             "topic",
             "partition",
@@ -36,6 +37,7 @@ IMPERSONAL = frozenset(
         ),
         *("dlq_topic", "dlq_partition", "dlq_offset", "dlq_timestamp", "dlq_error", "dlq_detail"),
         "dlq_truncated",
+        *("sequence", "previous", "trail_hash"),
     }
 )
 # Revisions count; but those of `content` are a person's deeds.

@@ -111,6 +111,16 @@ BREAKS: dict[str, tuple[Callable[[Now], object], str]] = {
         lambda now: field(now, "notices", "notice_id").update(pattern="^[a-z]+$"),
         "notices.notice_id: pattern was None",
     ),
+    "condition": (
+        lambda now: schema(now, "objections")["else"]["else"]["required"].append("channel"),
+        "objections: else was",
+    ),
+    "condition of a word known before": (
+        lambda now: schema(now, "objections")["else"].update(
+            {"if": {"properties": {"action": {"const": "withdrawn"}}}}
+        ),
+        "objections: else was",
+    ),
     "error code": (
         lambda now: now["error_codes"].remove("time_without_offset"),
         "error code time_without_offset is gone",
@@ -194,6 +204,6 @@ def test_additions_are_fine() -> None:
 def test_a_layout_is_all_that_a_row_holds() -> None:
     """Fields are told in their order and with their types, as a decoder relies on both."""
     assert ["revision: int", "visibility: int", "value: bytes"] == layout(Item)["Item"][:3]
-    assert {"UserRow", "User", "Level", "Statement", "Decision", "Cause", "Held"} == set(
+    assert {"UserRow", "User", "Level", "Statement", "Decision", "Cause", "Held", "Mark"} == set(
         BEFORE["state_rows"]["user"]["layout"]
     )

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.core.changes import Cause, Held, UserRow
 from streams.core.fanout import Era, Job, Range
-from streams.core.fold import Cause, Held, UserRow
 from streams.core.item import NO_REVISION, Item
 from streams.core.outputs import REVISION_MAX
 from streams.core.times import NEVER_MS

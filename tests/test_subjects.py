@@ -113,7 +113,7 @@ def test_the_key_is_not_in_what_settings_show() -> None:
 def played(folder: Path, subjects: Subjects) -> tuple[list[Output], set[bytes]]:
     """Return outputs of and keys in a state where users come, are allowed, object and leave."""
     store = Store(folder, Memory(1024 * 1024))
-    desk = Desk(store, subjects)
+    desk = Desk(store, subjects=subjects)
     desk.release()
     outputs: list[Output] = []
     for user_id in USERS:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from streams.core.fold import Cause, UserRow
+from streams.core.changes import Cause, UserRow
 from streams.core.policy import Policy
 from streams.core.user import User
 from streams.core.verdict import decide
@@ -70,6 +70,30 @@ def test_a_pending_transaction_of_the_owner_before_is_waited_for(
 
         assert "read from the lower" not in worker.log()
     assert ["u2"] == [each.key_text for each in read_outputs(kafka, prefix)["eligibility"]]
+
+
+def test_an_aborted_beginning_is_no_loss(kafka: LocalKafka, prefix: str, tmp_path: Path) -> None:
+    """
+    The first transaction ever was aborted: outputs have an end, changelogs and offsets nothing.
+
+    That is no state that was lost; a rebuild from nothing would only begin later epochs.
+    """
+    apply_topics(kafka, prefix)
+    settings = settings_of(kafka, prefix)
+    owner = Producer(settings.kafka(transactional_id="owner"))
+    owner.init_transactions(ANSWER_S)
+    owner.begin_transaction()
+    for output in ("eligibility", "training-content"):
+        owner.produce(settings.topic(output), b"{}", b"k", 0)
+    owner.flush(ANSWER_S)
+    owner.abort_transaction(ANSWER_S)
+
+    with Worker(kafka, prefix, tmp_path / "state") as worker, Inputs(kafka, prefix) as inputs:
+        inputs.send(("objections", objection("u1", "o1")))
+        wait_until_caught_up(kafka, prefix, workers=[worker])
+
+        assert "HAS LOST" not in worker.log()
+    assert_proven(kafka, prefix)
 
 
 def _member(settings: Settings) -> Consumer:

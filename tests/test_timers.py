@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.core.fold import DUE_AT_ONCE_MS
+from streams.core.changes import DUE_AT_ONCE_MS
 from streams.core.times import NEVER_MS
 from streams.state import rows
 from streams.state.store import Memory, Store

@@ -32,6 +32,7 @@ CONTRACT = {
     "dead-letters": "delete",
     "objections-users-changelog": "compact",
     "objections-content-changelog": "compact",
+    "audit-trail": "delete",  # beyond the contract's table, and optional
 }
 
 ANY_INPUT = {
@@ -42,7 +43,7 @@ ANY_INPUT = {
 TIMES = {"time_format", "time_without_offset"}
 # The codes a record of each input can get.
 CODES = {
-    "objections": ANY_INPUT | {"field_value"},
+    "objections": ANY_INPUT | TIMES | {"field_value"},
     "account-ages": ANY_INPUT | TIMES | {"field_value", "date_format", "birth_date_range"},
     "notices": ANY_INPUT | TIMES,
     "content": ANY_INPUT | TIMES | {"field_value"},
@@ -73,9 +74,14 @@ def config(name: str, key: str) -> str:
 
 
 def test_the_topics_are_the_contracts() -> None:
-    """Each topic of the contract has a folder, and no other has."""
+    """Each topic of the contract has a folder, and no other has but the audit trail."""
     assert set(topics.names()) == set(CONTRACT)
     assert set(topics.names("input")) == set(DECODERS)
+
+
+def test_the_contracts_topics_are_not_optional() -> None:
+    """A worker does without the audit trail alone."""
+    assert [name for name in CONTRACT if topics.definition(name).optional] == ["audit-trail"]
 
 
 def test_inputs_come_first() -> None:
@@ -258,4 +264,4 @@ def test_the_data_can_be_read_from_a_package_that_is_no_folder(tmp_path: Path) -
     told = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert told.stdout.split() == ["12", str(len(topics.refused("content"))), "True"]
+    assert told.stdout.split() == [str(len(CONTRACT)), str(len(topics.refused("content"))), "True"]

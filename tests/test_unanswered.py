@@ -12,11 +12,12 @@ from streams.core.times import DAY_MS
 from streams.kafka.local import LocalKafka
 from streams.state import rows
 from streams.worker.folded import Folded
-from streams.worker.names import OBJECTIONS
+from streams.worker.names import ACCOUNT_AGES, CONTENT, NOTICES, OBJECTIONS
 from streams.worker.unanswered import Said, read
 from tests.making import NOW_MS, content, grown_up, notice
 from tests.making import objection as real_objection
-from tests.test_partition import Desk, desk, objection, ready
+from tests.test_partition import GRANTS, Desk, age, desk, item, kinds, objection, ready
+from tests.test_partition import notice as told
 from tests.test_partition_holds import work
 from tests.uncommitted import assert_uncommitted_ends_alike
 from tests.worker_process import (
@@ -37,7 +38,7 @@ SAID = Said("u1", 3, 7, tombstone=False)
 def abort(desk: Desk, folded: Folded) -> None:
     """Roll the transaction of *folded* back, as a worker does."""
     committed = {**desk.ends, OBJECTIONS: desk.ends[OBJECTIONS] - 1}
-    desk.partition.unanswered.aborted(folded.outputs, folded.positions)
+    desk.partition.unanswered.aborted(folded.outputs, folded.positions, NOW_MS)
     desk.partition.roll_back(committed)
     desk.ends[OBJECTIONS] -= 1
 
@@ -109,12 +110,80 @@ def test_it_waits_until_all_is_read_again(desk: Desk) -> None:
     ready(desk, items=1)
     two = desk.intake(OBJECTIONS, objection(), objection(user_id="u2"))
     folded = desk.fold(two)
-    desk.partition.unanswered.aborted(folded.outputs, folded.positions)
+    desk.partition.unanswered.aborted(folded.outputs, folded.positions, NOW_MS)
     desk.partition.roll_back({**desk.ends, OBJECTIONS: desk.ends[OBJECTIONS] - 2})
     desk.ends[OBJECTIONS] -= 2
     desk.commit(desk.intake(OBJECTIONS, objection()))
 
     assert not desk.partition.has_work(NOW_MS + DAY_MS, 0)
+
+
+def test_nothing_is_answered_while_the_answer_is_on_its_way(desk: Desk) -> None:
+    """What is read again and folded, but not committed yet, is not answered once more."""
+    ready(desk, items=2)
+    objected = desk.fold(desk.intake(OBJECTIONS, objection()))
+    abort(desk, objected)
+    again = desk.fold(desk.intake(OBJECTIONS, objection()))
+
+    assert not desk.partition.has_work(NOW_MS, GRANTS)
+    beside = desk.fold()
+    assert beside.outputs == []
+    persist(desk, again)
+    persist(desk, beside)
+    assert kinds(work(desk)) == []
+
+
+def test_what_the_clock_had_said_waits_until_it_says_it_again(desk: Desk) -> None:
+    """No record is to be read again, but timers are to fire again, as their rate allows."""
+    desk.release()
+    window = told(delivered_at="2026-06-30T00:00:00Z")
+    desk.commit(desk.intake(ACCOUNT_AGES, age()), desk.intake(NOTICES, window))
+    desk.commit(desk.intake(CONTENT, item(1)))
+    later_ms = NOW_MS + 40 * DAY_MS
+    fired = desk.fold(now_ms=later_ms)
+    desk.partition.unanswered.aborted(fired.outputs, fired.positions, later_ms)
+    desk.partition.roll_back(dict(desk.ends))
+
+    assert desk.commit(now_ms=later_ms, grants=0) == []
+    assert not desk.partition.has_work(later_ms, 0)
+    again = work(desk, later_ms)
+    assert [(each.key, each.value) for each in again] == [
+        (each.key, each.value) for each in fired.outputs
+    ]
+
+
+def test_nobody_waits_for_timers_that_are_held(desk: Desk) -> None:
+    """While the breaker has tripped they do not fire: what was said in vain is answered at once."""
+    desk.release()
+    desk.commit(desk.intake(ACCOUNT_AGES, age()), desk.intake(NOTICES, told()))
+    said = desk.fold(desk.intake(OBJECTIONS, objection()))
+    desk.partition.roll_back(dict(desk.ends))
+    unanswered = desk.partition.unanswered
+    desk.partition.store.write([(rows.timer_key(0, "u2"), b"")], {})
+    unanswered.aborted(said.outputs, {}, NOW_MS)
+
+    assert not unanswered.is_due(desk.partition.positions)
+    assert unanswered.is_due(desk.partition.positions, held=True)
+
+
+def test_what_a_fan_out_had_said_waits_until_it_has_gone_on(desk: Desk) -> None:
+    """A slice of a fan-out was rolled back: its items are answered again, by that fan-out."""
+    ready(desk, items=12)
+    purged = desk.commit(desk.intake(OBJECTIONS, objection()))
+    sliced = desk.fold()
+    desk.partition.unanswered.aborted(sliced.outputs, sliced.positions, NOW_MS)
+    desk.partition.roll_back(dict(desk.ends))
+    purged += work(desk)
+
+    items = [each.key for each in purged if each.topic == "training-content"]
+    assert sliced.outputs
+    assert len(items) == len(set(items)) == 12
+
+
+def persist(desk: Desk, folded: Folded) -> None:
+    """Let the transaction of *folded* be committed."""
+    desk.partition.store.write([*folded.users_rows, *folded.content_rows, *folded.local_rows], {})
+    desk.partition.persisted(folded)
 
 
 def test_the_next_worker_answers_what_the_last_has_left(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from streams.core.changes import Cause, UserRow
 from streams.core.fanout import Era, Job, anew
-from streams.core.fold import Cause, UserRow
 from streams.core.item import Item
 from streams.core.user import User
 from streams.core.verdict import Decision

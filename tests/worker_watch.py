@@ -10,6 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from streams import proof
+from streams.audit.trail import verify
 from streams.bench.faults import watch
 from streams.core.policy import Policy
 from streams.core.subjects import PLAIN, Subjects
@@ -87,8 +88,9 @@ def assert_proven(
     Prove everything on *prefix* from its inputs, and return the outputs as they were read.
 
     The final outputs are what the pure core computes, the logs keep their promises, each bad
-    record has its dead letter, and (*once*) nothing was published twice on `training-users` and
-    `training-content`.  For that last one no `content` record may arrive in vain.
+    record has its dead letter, the audit trail is whole, and (*once*) it proves all that stands,
+    and nothing was published twice on `training-users` and `training-content`.  For that last one
+    no `content` record may arrive in vain.
     (On `eligibility` a record that is read while grants are held repeats the decision that stands.)
     subjects: how the outputs name users.
     """
@@ -103,6 +105,8 @@ def assert_proven(
     wrong += proof.dead_letter_differences(truth, outputs["dead-letters"])
     if once:
         wrong += proof.repetitions([*outputs["training-users"], *outputs["training-content"]])
+    for each in verify(settings, lambda _: None, eligibility=once):
+        wrong += [f"audit trail: {found}" for found in (each.broken, *each.differences) if found]
 
     assert not wrong, f"{len(wrong)} differences:\n" + "\n".join(wrong[:40])
     return outputs

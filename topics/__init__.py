@@ -78,6 +78,7 @@ class Definition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     headers: name and meaning of each header a record may carry.
     personal: what of it is about people, and how long it stays.
     no_schema: why there is no schema.v1.json; empty where there is one.
+    optional: what is left undone where the topic does not exist; empty: a worker does not start.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Definition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fields: dict[str, str] = {}
     headers: dict[str, str] = {}
     no_schema: str = ""
+    optional: str = ""
 
 
 @cache

@@ -82,7 +82,7 @@ def _schema(place: str, old: Facts, new: Facts, written_by_us: bool) -> Iterator
     """Tell what a producer (or, *written_by_us*, a reader) of *old* cannot rely on in *new*."""
     for key in sorted(old.keys() | new.keys()):
         was, is_now = old.get(key), new.get(key)
-        if was == is_now:
+        if was == is_now or _sets_new_word_apart(key, old, is_now or {}, written_by_us):
             continue
         if key in {"properties", "$defs"}:
             was, is_now = was or {}, is_now or {}
@@ -100,6 +100,19 @@ def _schema(place: str, old: Facts, new: Facts, written_by_us: bool) -> Iterator
                 yield from _schema(place, one, other, written_by_us)
         else:
             yield f"{place}: {key} was {was!r} and is {is_now!r}"
+
+
+def _sets_new_word_apart(key: str, old: Facts, now: Facts, written_by_us: bool) -> bool:
+    """Whether *key* is an `else` that demands something else of a word that *old* had not."""
+    if key != "else" or written_by_us:
+        return False
+    tested = now.get("if", {}).get("properties", {})
+    new_word = any(
+        "const" in each and each["const"] not in old["properties"][name].get("enum", [None])
+        for name, each in tested.items()
+        if name in old["properties"]
+    )
+    return new_word and now.get("else") == old.get("else")
 
 
 def _required(place: str, was: Any, is_now: Any, written_by_us: bool) -> Iterator[str]:

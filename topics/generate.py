@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 import topics
-from streams.core import outputs, reasons, receipts, records
+from streams.core import outputs, reasons, receipts, records, trail
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -35,6 +35,7 @@ RECORD_TYPES: dict[str, type[Struct]] = {
     "training-content": outputs.TrainingContent,
     "purge-acks": receipts.PurgeAck,
     "receipts": receipts.Receipt,
+    "audit-trail": trail.TrailRecord,
 }
 
 REASON_NAMES = tuple(sorted(reason.name or "" for reason in reasons.Reason))
@@ -42,6 +43,7 @@ ITEM_KINDS = tuple(kind for kind in reasons.KINDS if kind != "private_message")
 
 Language = Annotated[str, Meta(pattern="^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$")]
 Epoch = Annotated[int, Meta(ge=1)]
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
 def one_of(words: Sequence[str]) -> Any:
@@ -67,6 +69,8 @@ SHOULD_BE: dict[str, dict[str, Any]] = {
         "locale": Language | None,
         "dead_letter": records.DeadLetterRef | None,
         "through": bool | None,
+        "partition": records.Partition | None,
+        "tripped_at": records.Time | None,
     },
     "notices": {"channel": one_of(("in_app", "email")) | None},
     "content": {
@@ -81,6 +85,7 @@ SHOULD_BE: dict[str, dict[str, Any]] = {
         "products": ProductReasons,
         "decided_at": receipts.Rfc3339,
     },
+    "audit-trail": {"sequence": Epoch, "previous": Sha256, "at": receipts.Rfc3339},
     "training-users": {
         "user_id": records.Id,
         "product": one_of(reasons.PRODUCTS),
@@ -98,17 +103,23 @@ SHOULD_BE: dict[str, dict[str, Any]] = {
     },
 }
 
+
+def _demands(*names: str) -> dict[str, Any]:
+    return {
+        "required": list(names),
+        "properties": {name: {"not": {"type": "null"}} for name in names},
+    }
+
+
 # topic: what one field demands of another, which a type cannot say
 CONDITIONS: dict[str, dict[str, Any]] = {
     "objections": {
         "if": {"properties": {"action": {"const": "dismissed"}}},
-        "then": {
-            "required": ["dead_letter"],
-            "properties": {"dead_letter": {"not": {"type": "null"}}},
-        },
+        "then": _demands("dead_letter"),
         "else": {
-            "required": ["objection_id"],
-            "properties": {"objection_id": {"not": {"type": "null"}}},
+            "if": {"properties": {"action": {"const": "grants_released"}}},
+            "then": _demands("partition", "tripped_at"),
+            "else": _demands("objection_id"),
         },
     },
 }

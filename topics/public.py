@@ -17,7 +17,7 @@ import msgspec
 import topics
 from streams import errors, metrics, settings
 from streams.commands import main
-from streams.core import fanout, fold, item, reasons, receipts
+from streams.core import changes, fanout, item, reasons, receipts
 from streams.state import rows
 
 Facts = dict[str, Any]
@@ -54,7 +54,7 @@ def facts() -> Facts:
             for each in (errors.CheckFailed, errors.UsageProblem, errors.Unreachable)
         },
         "state_rows": {
-            "user": {"version": rows.USER_VERSION, "layout": layout(fold.UserRow)},
+            "user": {"version": rows.USER_VERSION, "layout": layout(changes.UserRow)},
             "job": {"version": rows.JOB_VERSION, "layout": layout(fanout.Job)},
             "item": {"version": rows.ITEM_VERSION, "layout": layout(item.Item)},
             "receipt": {

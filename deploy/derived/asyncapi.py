@@ -131,7 +131,8 @@ def _messages(name: str) -> dict[str, Json]:
 
 def _texts(value: bytes) -> list[object]:
     decoded = json.loads(value)
-    return list(decoded.values()) if isinstance(decoded, dict) else [decoded]
+    found = list(decoded.values()) if isinstance(decoded, dict) else [decoded]
+    return [each for each in found if isinstance(each, str)]
 
 
 def _message(name: str, value: str) -> Json:

@@ -63,6 +63,23 @@ OUTSIDE: Final = (
         "streams/sinks",
     ),
     Place(
+        "`intake/receipts.sqlite` in the `OBJECTIONS_STATE_DIR` of `objections intake`",
+        "What `receipts` says, sorted by user, not encrypted.",
+        "Made anew at every start. Remove the folder with the process.",
+        "The user it runs as alone (mode 700).",
+        "streams/intake/desk.py",
+    ),
+    Place(
+        "A link of a notice, and the address of a receipt's page",
+        "The user's id, signed and readable, and of a receipt the objection's; whoever has it may "
+        "object, look and withdraw in that user's name. `objections notices --form` writes "
+        "links into its list (mode 600).",
+        "A link as the mailer sets it, 366 days by default; a receipt's after three years. "
+        "The form keeps and logs none; let a proxy before it log no paths.",
+        "Whoever the notice was sent to, and whom they show it.",
+        "streams/intake/tokens.py",
+    ),
+    Place(
         "`FILE.rejected.jsonl` beside an imported file",
         "Rows that were refused, as they were.",
         "Not by itself: remove it when the rows are mended.",

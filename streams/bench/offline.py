@@ -7,10 +7,12 @@ Records lie in partitions and have offsets as they would on Kafka; a cycle takes
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 from confluent_kafka import Message
 
 from streams.bench.workload import Record
+from streams.core.breaker import Limit
 from streams.core.policy import Policy
 from streams.core.subjects import PLAIN, Subjects
 from streams.settings import Settings
@@ -19,8 +21,10 @@ from streams.worker.folded import Folded
 from streams.worker.intake import Fetched, Intake, take_in
 from streams.worker.names import CONTENT_CHANGELOG, INPUTS, USER_TOPICS, USERS_CHANGELOG
 from streams.worker.partition import Partition
+from streams.worker.trail import Trail
 
 SETTINGS = Settings()
+LIMIT: Final = Limit(SETTINGS.breaker_percent, 1_000_000, SETTINGS.breaker_window_s * 1000)
 GRANTS = 1_000
 LOG_APPEND_TIME = 2
 
@@ -58,7 +62,9 @@ class Offline:
                 SETTINGS.topic("content"),
                 SETTINGS.fanout_inline_items,
                 now_ms,
+                limit=LIMIT,
                 subjects=subjects,
+                trail=Trail(store, number),
             )
             for number, store in enumerate(self._stores)
         ]

@@ -3,6 +3,7 @@
 import signal
 import tempfile
 import time
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -31,6 +32,13 @@ DRY_RUN_FAULTS = 30
     default=300.0,
     show_default=True,
     help="Records sent per second meanwhile.",
+)
+@click.option(
+    "--brokers",
+    type=click.Choice(["1", "3"]),
+    default="1",
+    show_default=True,
+    help="Of the Kafka that is started; some kinds take three.",
 )
 @click.option("--kinds", default="all", show_default=True, help="Kinds of faults, as --list names.")
 @click.option(
@@ -61,6 +69,7 @@ def faults_command(
     minutes: float,
     seed: int,
     rate_per_s: float,
+    brokers: str,
     kinds: str,
     faults_n: int | None,
     listing: bool,
@@ -72,25 +81,26 @@ def faults_command(
     """
     Take workers, Kafka, network, clock and disk away under load, and prove the outputs.
 
-    Starts two workers, and a Kafka unless --bootstrap names one.  Faults come one after another,
-    the same for the same seed; each begins when all is whole again.  What was published must in the
-    end be what the pure core computes from the inputs; no epoch may have fallen, nothing may have
-    been allowed without a decision, nothing been committed twice.  Exit status 1: something was;
-    each violation is named.
+    Starts two workers, and a Kafka of one or three brokers unless --bootstrap names one.  Faults
+    come one after another, the same for the same seed; each begins when all is whole again.  What
+    was published must in the end be what the pure core computes from the inputs; no epoch may have
+    fallen, nothing may have been allowed without a decision, nothing been committed twice.  Exit
+    status 1: something was; each violation is named.
     """
     from streams.bench.faults import plan
 
-    names = tuple(plan.KINDS) if kinds == "all" else split_names(kinds)
-    unknown = [name for name in names if name not in plan.KINDS]
-    if unknown:
-        known = ", ".join(plan.KINDS)
-        raise UsageProblem(f"--kinds holds {', '.join(unknown)}, expected some of {known}")
+    brokers_n = int(brokers)
     if listing:
         for name, kind in plan.KINDS.items():
-            click.echo(f"{name:14} {kind.what}")
+            takes = f" (takes --brokers {kind.brokers})" if kind.brokers > 1 else ""
+            click.echo(f"{name:24} {kind.what}{takes}")
         return
+    if bootstrap is not None and brokers_n > 1:
+        message = f"--brokers {brokers} is of a Kafka that is started, but --bootstrap names one."
+        raise UsageProblem(message)
+    names, had = _kinds(kinds, brokers_n if bootstrap is None else 0)
     if dry_run:
-        for fault in islice(plan.plan(seed, names), faults_n or DRY_RUN_FAULTS):
+        for fault in islice(plan.plan(seed, had, brokers_n), faults_n or DRY_RUN_FAULTS):
             click.echo(str(fault))
         return
     if keep is not None:
@@ -117,11 +127,14 @@ def faults_command(
     ):
         place = Path(folder) if keep is None else keep.absolute()
         address = None if bootstrap is None else read_settings(bootstrap).bootstrap
-        result = run(place, address, seed, names, rate_per_s, go_on, lambda text: say("", text))
+        result = run(
+            place, address, brokers_n, seed, names, rate_per_s, go_on, lambda text: say("", text)
+        )
     options = {
         "minutes": minutes,
         "seed": seed,
         "rate_per_s": rate_per_s,
+        "brokers": brokers_n if bootstrap is None else None,
         "kinds": names,
         "bootstrap": bootstrap,
     }
@@ -130,3 +143,23 @@ def faults_command(
         count = len(result.violations)
         raise CheckFailed(f"{count:,} violations with seed {seed}; they stand above.")
     click.echo("Nothing lost, nothing back, nobody in: what stands is what the inputs say.")
+
+
+def _kinds(text: str, brokers: int) -> tuple[Sequence[str], Sequence[str]]:
+    """
+    Return the kinds that --kinds holds, and those of them that can be had.
+
+    brokers: as `plan.lacking` has it.  Raises UsageProblem for one that was named and cannot be.
+    """
+    from streams.bench.faults.plan import KINDS, lacking
+
+    names = tuple(KINDS) if text == "all" else split_names(text)
+    unknown = [name for name in names if name not in KINDS]
+    if unknown:
+        known = ", ".join(KINDS)
+        raise UsageProblem(f"--kinds holds {', '.join(unknown)}, expected some of {known}")
+    not_had = lacking(names, brokers)
+    if not_had and text != "all":
+        whys = "; ".join(f"{name}: {why}" for name, why in not_had.items())
+        raise UsageProblem(f"--kinds holds what cannot be had so: {whys}")
+    return names, [name for name in names if name not in not_had]

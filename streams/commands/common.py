@@ -7,16 +7,18 @@ What all commands share: options, settings, and how an error becomes an exit sta
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
 
-from streams.errors import CommandError, Halt
+from streams.errors import CheckFailed, CommandError, Halt, UsageProblem
 from streams.settings import DEFAULT_BOOTSTRAP, Settings
 
 EXIT_CHECK_FAILED = 1
+SHOW_AGAIN_S = 0.2  # between two passing lines
 EXIT_INTERRUPTED = 130  # What a shell reports for a process ended by Ctrl-C.
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -52,6 +54,24 @@ def read_settings(bootstrap: str | None = None, http: str | None = None) -> Sett
 
 
 @contextmanager
+def passing_line() -> Iterator[Callable[[str], None]]:
+    """Give what shows a line of progress that passes, where there is a terminal."""
+    shows, shown_s = sys.stderr.isatty(), 0.0
+
+    def say(text: str) -> None:
+        nonlocal shown_s
+        if shows and time.monotonic() - shown_s > SHOW_AGAIN_S:
+            shown_s = time.monotonic()
+            click.echo(f"\r\x1b[K{text}", nl=False, err=True)
+
+    try:
+        yield say
+    finally:
+        if shows:
+            click.echo("\r\x1b[K", nl=False, err=True)
+
+
+@contextmanager
 def exit_statuses() -> Iterator[None]:
     """Turn expected errors into one message and an exit status, never into a traceback."""
     try:
@@ -62,6 +82,22 @@ def exit_statuses() -> Iterator[None]:
         fail(f"stopped before anything was committed: {error}", EXIT_CHECK_FAILED)
     except (KeyboardInterrupt, click.Abort):
         fail("interrupted", EXIT_INTERRUPTED)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask, unless *yes*.  Raises CheckFailed for a no, UsageProblem where nobody can answer."""
+    if yes:
+        return
+    try:
+        if click.confirm(question, err=True):
+            return
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise UsageProblem(
+            "nobody answered the question, expected yes or no. Remedy: give --yes."
+        ) from None
+    raise CheckFailed("nothing was sent.")
 
 
 def fail(message: str, exit_status: int) -> None:

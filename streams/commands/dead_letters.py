@@ -13,7 +13,7 @@ from typing import IO, Any, Final, TypeVar
 import click
 import msgspec
 
-from streams.commands.common import bootstrap_option, read_settings
+from streams.commands.common import bootstrap_option, confirm, read_settings
 from streams.dead_letters.choose import choose
 from streams.dead_letters.letter import Choice, Letter, Place
 from streams.dead_letters.log import Log
@@ -196,7 +196,7 @@ def _replay_all(log: Log, choice: Choice, *, yes: bool) -> None:
         click.echo("Nothing to replay: no open dead letter is chosen.")
         return
     _name(letters)
-    _confirm(f"Replay {len(letters)} as they are? What is bad still is not sent.", yes=yes)
+    confirm(f"Replay {len(letters)} as they are? What is bad still is not sent.", yes=yes)
     failed: Counter[str] = Counter()
     with Sender(log.settings) as sender, closing(originals(log, letters)) as taken:
         for letter, content in taken:
@@ -258,7 +258,7 @@ def dismiss(yes: bool, bootstrap: str | None, **chosen: Any) -> None:
         click.echo("Nothing to dismiss.")
         return
     _name(letters, lifts=True)
-    _confirm(
+    confirm(
         f"Dismiss {len(letters)}? What only they restrict may be used for training again, and "
         "what they were meant to say is not counted.",
         yes=yes,
@@ -383,22 +383,6 @@ def _name(letters: Sequence[Letter], *, lifts: bool = False) -> None:
         )
     if len(letters) > NAMED_MAX:
         click.echo(f"and {len(letters) - NAMED_MAX} more.")
-
-
-def _confirm(question: str, *, yes: bool) -> None:
-    """Ask, unless *yes*.  Raises CheckFailed for a no, UsageProblem where nobody can answer."""
-    if yes:
-        return
-    try:
-        if click.confirm(question, err=True):
-            return
-    except click.Abort:
-        if sys.stdin.isatty():
-            raise
-        raise UsageProblem(
-            "nobody answered the question, expected yes or no. Remedy: give --yes."
-        ) from None
-    raise CheckFailed("nothing was sent.")
 
 
 def _now_ms() -> int:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Final, Protocol
 
+from streams.core.changes import CAUSED_BY_TIME, ItemChange, Origin, UserChange, UserRow
 from streams.core.fanout import (
     Answer,
     Era,
@@ -20,7 +21,7 @@ from streams.core.fanout import (
     slice_answers,
     touched,
 )
-from streams.core.fold import CAUSED_BY_TIME, Fold, ItemChange, Origin, UserChange, UserRow
+from streams.core.fold import Fold
 from streams.core.item import Item
 from streams.core.outputs import REVISION_MAX, Output, Writer
 from streams.core.reasons import PRODUCTS
@@ -46,6 +47,7 @@ class Answers:
     forgotten: items that leave the state with their account, by user.
     answered: items purged and items allowed again, of users whose decision has changed.
     purges_ms: by output, the broker time stamps of the records that have caused purges.
+    decisions: on each user that is to be told of, in the order of the fold's users.
     grants_by_time: outputs so far that allow what the clock or the policy made eligible.
     content_offset: where this cycle's records of `content` begin.
     """
@@ -62,7 +64,7 @@ class Answers:
         self._known = known
         self._prefix = dead_letter_prefix
         self._content_offset = content_offset
-        self._decisions: list[Output] = []
+        self.decisions: list[Output] = []
         self._user_purges: list[Output] = []
         self._purges: list[Output] = []
         self._user_grants: list[Output] = []
@@ -71,7 +73,7 @@ class Answers:
     def outputs(self) -> list[Output]:
         """Return what is owed, in the order in which it is to be written."""
         return [
-            *self._decisions,
+            *self.decisions,
             *self._user_purges,
             *self._purges,
             *self._user_grants,
@@ -111,7 +113,7 @@ class Answers:
         """Publish a decision and permissions that changed; of all products if *settled*."""
         row, origin = change.after, change.origin
         if change.publish:
-            self._decisions.append(self._writer.eligibility(user_id, row, origin))
+            self.decisions.append(self._writer.eligibility(user_id, row, origin))
         if change.before is not None and change.before.decision is row.decision and not settled:
             return
         for index, product in enumerate(PRODUCTS):

@@ -15,7 +15,8 @@ import msgspec
 from msgspec import Struct
 
 from streams.core import refs
-from streams.core.diagnose import diagnose, id_refusal, parse_object
+from streams.core.breaker import Release
+from streams.core.diagnose import check_field, diagnose, id_refusal, parse_object
 from streams.core.item import Item
 from streams.core.reasons import (
     ALL_PRODUCTS,
@@ -32,6 +33,8 @@ from streams.core.records import (
     DeadLetterRef,
     NoticeRecord,
     ObjectionRecord,
+    Partition,
+    Time,
 )
 from streams.core.refusals import REFUSALS
 from streams.core.times import NEVER_MS, from_ms, to_day, to_ms
@@ -40,6 +43,7 @@ from streams.core.user import (
     ASSURANCES,
     DELETED_USER,
     NO_LEVELS,
+    NOBODY,
     UNDER_18,
     WITHDRAWN,
     Level,
@@ -69,11 +73,16 @@ _content_decoder: Final = msgspec.json.Decoder(ContentRecord)
 
 
 class UserFacts(Struct, frozen=True, gc=False):
-    """A record about a user: *cause_id* is the objection's or notice's id, if it has one."""
+    """
+    A record about a user: *cause_id* is the objection's or notice's id, if it has one.
+
+    release: of the breaker on re-inclusion, which is no fact about anybody.
+    """
 
     user_id: str
     cause_id: str | None
     facts: User
+    release: Release | None = None
 
 
 class ItemFacts(Struct, frozen=True, gc=False):
@@ -101,6 +110,8 @@ def decode_objection(
     record = _decode(key, value, _objection_decoder, ObjectionRecord)
     if record.action == "dismissed":
         return UserFacts(record.user_id, None, _dismissed(record))
+    if record.action == "grants_released":
+        return UserFacts(record.user_id, None, NOBODY, _release(record))
     objection_id = record.objection_id
     if objection_id is None:
         raise BadRecord("field_missing", "objection_id: expected a value")
@@ -127,6 +138,13 @@ def _dead_letter_ref(found: object) -> str:
     except msgspec.ValidationError:
         code = "field_value" if isinstance(found, str) else "field_type"
         raise BadRecord(code, expected) from None
+
+
+def _release(record: ObjectionRecord) -> Release:
+    check_field(record.partition, "partition", Partition, required=True)
+    check_field(record.tripped_at, "tripped_at", Time, required=True)
+    partition = msgspec.convert(record.partition, Partition)
+    return Release(partition, to_ms(msgspec.convert(record.tripped_at, Time)))
 
 
 def covered_products(products: object) -> int:

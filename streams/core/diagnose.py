@@ -39,7 +39,7 @@ def diagnose(value: bytes | None, record_type: type[Struct]) -> BadRecord:
     try:
         found = parse_object(value)
         for name, hint, required in _fields(record_type):
-            _check_field(found.get(name), name, hint, required)
+            check_field(found.get(name), name, hint, required=required)
     except BadRecord as bad:
         return bad
     return BadRecord("field_value", f"value: expected a {record_type.__name__}")
@@ -55,7 +55,8 @@ def _fields(record_type: type[Struct]) -> tuple[tuple[str, Any, bool], ...]:
     )
 
 
-def _check_field(found: object, name: str, hint: Any, required: bool) -> None:
+def check_field(found: object, name: str, hint: Any, *, required: bool) -> None:
+    """Raise `BadRecord` if *found*, of the field *name*, is missing or no *hint*."""
     if found is None:
         if required:
             raise BadRecord("field_missing", f"{name}: expected a value")

@@ -8,133 +8,35 @@ Source: contract.md, "Decisions" and "Output records".
 """
 
 from collections.abc import Mapping
-from typing import Final, Protocol
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from streams.core import item as items
 from streams.core import refs
 from streams.core import user as users
+from streams.core.breaker import Breaker
+from streams.core.changes import (
+    CLOCK,
+    DUE_AT_ONCE_MS,
+    DUE_BY_POLICY_MS,
+    NO_OFFSET,
+    POLICY,
+    ItemChange,
+    Known,
+    Origin,
+    UserChange,
+    UserRow,
+)
 from streams.core.decode import ItemFacts, UserFacts
+from streams.core.holds import Holds, Ruling
 from streams.core.item import NO_REVISION, UNKNOWN_ITEM, Item
 from streams.core.policy import Policy
 from streams.core.records import ContentRecord
 from streams.core.user import NOBODY, User
 from streams.core.verdict import (
-    Decision,
     decide,
     is_unreadable,
-    while_read_again,
-    without_grants,
 )
-
-
-class Cause(Struct, frozen=True, array_like=True, gc=False):
-    """The input record (its topic's full name) that led to a decision; id where it has one."""
-
-    topic: str
-    partition: int
-    offset: int
-    id: str | None = None
-
-
-class Held(Struct, frozen=True, array_like=True, gc=False):
-    """The record whose grant waits for the end of a hold, and its broker time stamp."""
-
-    cause: Cause
-    received_ms: int
-
-
-class UserRow(Struct, frozen=True, array_like=True, gc=False):
-    """
-    A user's facts and the decision that stands.
-
-    seeded: the decision was taken from the outputs, as the state was lost; what came of the facts
-    is decided once they have been read again.
-    """
-
-    user: User
-    epoch: int
-    decision: Decision
-    next_change_ms: int
-    policy_version: int
-    decided_ms: int
-    cause: Cause
-    held: Held | None = None
-    seeded: bool = False
-
-
-class Origin(Struct, frozen=True, gc=False):
-    """Where a record came from: its place, broker time stamp, and trace if it carried one."""
-
-    topic: str
-    partition: int
-    offset: int
-    received_ms: int
-    id: str | None = None
-    traceparent: bytes | None = None
-
-    @property
-    def cause(self) -> Cause:
-        """The record as the cause of a decision."""
-        return Cause(self.topic, self.partition, self.offset, self.id)
-
-
-class UserChange(Struct, gc=False):
-    """
-    What a cycle did to one user.
-
-    before: as of the cycle's start, None for a user never seen.
-    origin: of the first record that changed the decision, or else the first one seen: latency is
-    measured from there, while the decision's cause is the last record that changed it.
-    publish: whether the decision is to be published, also when it is the same.
-    """
-
-    before: UserRow | None
-    after: UserRow
-    origin: Origin
-    publish: bool = False
-
-
-class ItemChange(Struct, gc=False):
-    """
-    What a cycle did to one item.
-
-    before: as of the cycle's start, None where it was not known.
-    after: None where the item is answered but not stored.
-    """
-
-    user_id: str
-    content_id: str
-    before: Item | None
-    after: Item | None
-    origin: Origin
-    record: ContentRecord | None = None  # the record that holds, where it is at hand
-
-
-class Known(Protocol):
-    """What was known of a partition's users and items before the cycle."""
-
-    def user(self, user_id: str) -> UserRow | None:
-        """Return the row of *user_id*."""
-
-    def item(self, user_id: str, content_id: str) -> Item | None:
-        """Return the state of an item."""
-
-    def item_of_dead_letter(self, user_id: str, offset: int) -> str | None:
-        """Return the content_id of the unreadable `content` record at *offset*."""
-
-    def dead_letters_of(self, user_id: str) -> set[int]:
-        """Return the offsets of the unreadable `content` records of a user's items."""
-
-
-DUE_AT_ONCE_MS: Final = 0  # once a hold has ended
-DUE_BY_POLICY_MS: Final = 1  # once everybody is decided by a new policy
-CLOCK: Final = "clock"  # the cause's topic for time passing
-POLICY: Final = "policy"  # and for a changed policy
-CAUSED_BY_TIME: Final = frozenset({CLOCK, POLICY})
-NO_OFFSET: Final = -1
 
 
 class Fold:
@@ -146,6 +48,7 @@ class Fold:
     before; users it concerns are due at once when the hold ends.
     free_below: offsets by topic's full name: a hold does not concern what came of records below.
     policy_since_ms: since when *policy* has been due, for users last decided by an older one.
+    breaker: counts users met and re-included, and may hold grants as well; None does not.
     """
 
     def __init__(
@@ -158,6 +61,7 @@ class Fold:
         hold_grants: bool = False,
         free_below: Mapping[str, int] | None = None,
         policy_since_ms: int | None = None,
+        breaker: Breaker | None = None,
     ) -> None:
         self.users: dict[str, UserChange] = {}
         self.items: dict[tuple[str, str], ItemChange] = {}
@@ -169,7 +73,10 @@ class Fold:
         self._now_ms = now_ms
         self._prefix = dead_letter_prefix
         self._hold_grants = hold_grants
-        self._free_below = free_below or {}
+        self._breaker = breaker or Breaker()
+        self._holds = Holds(
+            policy, now_ms, self._breaker, gate=hold_grants, free_below=free_below or {}
+        )
         since_ms = now_ms if policy_since_ms is None else policy_since_ms
         number = int(dead_letter_prefix.rstrip("/").rpartition("/")[2] or NO_OFFSET)
         self._new_policy = Origin(POLICY, number, NO_OFFSET, since_ms)
@@ -187,6 +94,10 @@ class Fold:
         self._learn(change, event.facts, origin)
         self._resolve(event.user_id, change, event.facts, known, origin)
         return change.after.user is not known
+
+    def release(self, trip_ms: int, positions: Mapping[str, int]) -> bool:
+        """Fold a release of the breaker; return whether it was tripped, at *trip_ms*."""
+        return self._holds.release(trip_ms, positions)
 
     def resolution(self, user_id: str, ref: str, origin: Origin) -> None:
         """Fold what a `dlq_resolves` header says: the dead letter *ref* is mended."""
@@ -277,43 +188,35 @@ class Fold:
             if self._now_ms < row.next_change_ms or _waits_for_policy(row, origin):
                 return
             user = row.user
-        decision, next_change_ms = decide(user, self._policy, self._now_ms)
-        held = None
-        if self._hold_grants and (row.seeded or not is_below(origin.cause, self._free_below)):
-            least = without_grants(row.decision, decision)
-            if row.seeded:
-                least = while_read_again(row.decision, user, decision)
-            if row.seeded or least != decision:
-                held = Held(origin.cause, origin.received_ms)
-                decision, next_change_ms = least, DUE_AT_ONCE_MS
-        if decision != row.decision:
-            self._decide_anew(change, user, decision, next_change_ms, origin, held)
+        ruling = self._holds.rule(row, user, origin)
+        if ruling.decision != row.decision:
+            self._decide_anew(change, user, ruling, origin)
             return
         change.after = UserRow(
             user,
             row.epoch,
-            decision,
-            next_change_ms,
+            ruling.decision,
+            ruling.next_change_ms,
             self._policy.version,
             row.decided_ms,
             row.cause,
-            held,
+            ruling.held,
             self._still_seeded(row),
+            ruling.reincluded,
         )
 
     def _follow_policy(self, change: UserChange) -> None:
-        """Decide by a new policy: restrictions at once, grants once everybody has been decided."""
+        """Decide by a new policy."""
         row, origin = change.after, self._new_policy
-        decision, next_change_ms = decide(row.user, self._policy, self._now_ms)
-        held = None
-        if (least := without_grants(row.decision, decision)) != decision:
-            held = Held(origin.cause, origin.received_ms)
-            decision, next_change_ms = least, DUE_BY_POLICY_MS
-        if decision != row.decision:
-            self._decide_anew(change, row.user, decision, next_change_ms, origin, held)
+        ruling = self._holds.rule_by_policy(row, origin)
+        if ruling.decision != row.decision:
+            self._decide_anew(change, row.user, ruling, origin)
             return
         change.after = replace(
-            row, next_change_ms=next_change_ms, policy_version=self._policy.version, held=held
+            row,
+            next_change_ms=ruling.next_change_ms,
+            policy_version=self._policy.version,
+            held=ruling.held,
         )
 
     def answer_all_anew(self, user_id: str, above: int) -> None:
@@ -355,18 +258,11 @@ class Fold:
                 NOBODY, 1, decision, next_change_ms, version, self._now_ms, origin.cause
             )
             change = UserChange(None, first, origin, publish=True)
+            self._breaker.met += 1
         self.users[user_id] = change
         return change
 
-    def _decide_anew(
-        self,
-        change: UserChange,
-        user: User,
-        decision: Decision,
-        next_change_ms: int,
-        origin: Origin,
-        held: Held | None = None,
-    ) -> None:
+    def _decide_anew(self, change: UserChange, user: User, ruling: Ruling, origin: Origin) -> None:
         row = change.after
         first_here = change.before is None and row.cause == origin.cause
         epoch = row.epoch if first_here else row.epoch + 1
@@ -375,21 +271,21 @@ class Fold:
         change.after = UserRow(
             user,
             epoch,
-            decision,
-            next_change_ms,
+            ruling.decision,
+            ruling.next_change_ms,
             self._policy.version,
             self._now_ms,
             origin.cause,
-            held,
+            ruling.held,
             self._still_seeded(row),
+            ruling.reincluded,
         )
         change.publish = True
 
     def _begin_epoch(self, change: UserChange, origin: Origin) -> None:
         """Let the same decision stand in a new epoch: some item is judged anew."""
         row = change.after
-        next_ms = row.next_change_ms
-        self._decide_anew(change, row.user, row.decision, next_ms, origin, row.held)
+        self._decide_anew(change, row.user, Ruling.as_it_stands(row), origin)
 
     def _end_unreadable(
         self, before: Item, after: Item, change: UserChange, origin: Origin
@@ -445,11 +341,6 @@ class Fold:
     def _item_of_dead_letter(self, user_id: str, offset: int) -> str | None:
         here = self._unreadable.get((user_id, offset))
         return self._known.item_of_dead_letter(user_id, offset) if here is None else here
-
-
-def is_below(cause: Cause, offsets: Mapping[str, int]) -> bool:
-    """Whether *cause* is a record below *offsets*, by topic's full name; nothing else is."""
-    return cause.offset < offsets.get(cause.topic, cause.offset)
 
 
 def _waits_for_policy(row: UserRow, origin: Origin) -> bool:

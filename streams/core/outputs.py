@@ -14,8 +14,8 @@ import msgspec
 from msgspec import Struct
 
 from streams.core import verdict
+from streams.core.changes import Origin, UserRow
 from streams.core.decode import decode_value, language
-from streams.core.fold import Origin, UserRow
 from streams.core.item import Item
 from streams.core.policy import Policy
 from streams.core.reasons import KINDS, PRODUCTS, reason_names

@@ -20,21 +20,28 @@ Country = Annotated[str, Meta(pattern="^[A-Z]{2}$", max_length=2)]
 DeadLetterRef = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9._-]{1,249}/[0-9]{1,10}/[0-9]{1,19}$(?!\n)")
 ]
+Partition = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Lenient = Any
 
 
 class ObjectionRecord(Struct, gc=False):
-    """An objection filed or withdrawn, or a dead letter of the user dismissed."""
+    """
+    An objection filed or withdrawn, a dead letter of the user dismissed, or grants released.
+
+    What releases is no user: its id is made so that the record gets to the right partition.
+    """
 
     user_id: Id
-    action: Literal["filed", "withdrawn", "dismissed"]
-    objection_id: Id | None = None  # required but for "dismissed"
+    action: Literal["filed", "withdrawn", "dismissed", "grants_released"]
+    objection_id: Id | None = None  # required for "filed" and "withdrawn"
     occurred_at: Lenient = None
     products: Lenient = None
     channel: Lenient = None
     locale: Lenient = None
     dead_letter: Lenient = None  # for "dismissed": a `DeadLetterRef`
     through: Lenient = None  # for "dismissed": true for all up to that one
+    partition: Lenient = None  # for "grants_released": a `Partition`
+    tripped_at: Lenient = None  # for "grants_released": a `Time`, which names the trip
 
 
 class AccountAgeRecord(Struct, gc=False):

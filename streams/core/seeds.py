@@ -13,8 +13,8 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
+from streams.core.changes import CLOCK, DUE_AT_ONCE_MS, NO_OFFSET, Cause, Held, UserRow
 from streams.core.decode import decode_value
-from streams.core.fold import CLOCK, DUE_AT_ONCE_MS, NO_OFFSET, Cause, Held, UserRow
 from streams.core.item import Item
 from streams.core.outputs import Eligibility, TrainingContent
 from streams.core.policy import Policy

@@ -4,7 +4,7 @@ Evidence, policy and time -> the explanation.  Pure: no Kafka, no clock.
 
 from typing import NamedTuple
 
-from streams.core.fold import CLOCK, DUE_AT_ONCE_MS, DUE_BY_POLICY_MS, Cause, UserRow
+from streams.core.changes import CLOCK, DUE_AT_ONCE_MS, DUE_BY_POLICY_MS, Cause, UserRow
 from streams.core.policy import Policy
 from streams.core.reasons import reason_names
 from streams.core.times import NEVER_MS, rfc3339

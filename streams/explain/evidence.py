@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
+from streams.core.changes import UserRow
 from streams.core.decode import (
     USER_DECODERS,
     decode_content,
@@ -19,7 +20,6 @@ from streams.core.decode import (
     restriction,
 )
 from streams.core.fanout import Job
-from streams.core.fold import UserRow
 from streams.core.item import DEAD_LETTERS_MAX, Item
 from streams.core.outputs import Eligibility
 from streams.core.refusals import REFUSALS
@@ -111,6 +111,7 @@ class Evidence:
         self.committed: dict[str, int] = {}  # and by the group
         self.ends: dict[str, int] = {}
         self.decided_by: tuple[int, str] | None = None  # version and digest of the policy
+        self.breaker_tripped = False  # grants of the partition are held until they are released
         self.stated: list[Stated] = []
         self.dead_letters: dict[str, str] = {}  # why, by the place of the bad record
         self.decisions: list[Said] = []
@@ -203,6 +204,8 @@ class Evidence:
             if value is not None:
                 found = msgspec.json.decode(rows.decode_text(value), type=dict[str, str | int])
                 self.decided_by = (int(found["version"]), str(found["digest"]))
+        elif key == rows.BREAKER_KEY:
+            self.breaker_tripped = value is not None and rows.decode_breaker(value).tripped
         elif key == rows.SUBJECTS_KEY:
             self._named_by = "" if value is None else rows.decode_text(value)
         elif key[:1] == rows.POSITION:

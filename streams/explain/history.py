@@ -8,7 +8,7 @@ records: what is missing is said.  Pure.
 from collections.abc import Iterator
 from datetime import datetime
 
-from streams.core.fold import CLOCK
+from streams.core.changes import CLOCK
 from streams.core.policy import Policy
 from streams.core.reasons import PRODUCTS
 from streams.core.times import rfc3339, to_ms

@@ -4,7 +4,7 @@ Why a product, or an item, may not be used: each reason with the facts that caus
 
 from collections.abc import Iterable
 
-from streams.core.fold import UserRow
+from streams.core.changes import UserRow
 from streams.core.item import NO_REVISION, Item
 from streams.core.reasons import KINDS, PRODUCTS, VISIBILITIES, reason_names
 from streams.core.times import rfc3339

@@ -1,8 +1,9 @@
 """
-A real single-node Apache Kafka on this machine, for development, tests, demo and benchmarks.
+A real Apache Kafka on this machine, for development, tests, demo and benchmarks.
 
-One JVM is broker and controller at once; it listens on 127.0.0.1 only, without encryption unless
-it is given another protocol and what that needs.
+One JVM is broker and controller at once, alone or as a node of a `LocalCluster`.
+It listens on 127.0.0.1 only, without encryption unless it is given another protocol and what that
+needs.
 It runs in a session of its own, so that a terminal's Ctrl-C reaches us and not it,
 and a watcher kills it when our process ends in whatever way: no Kafka is left behind.
 Data, configuration and log are in one folder; the same folder started again has the same data.
@@ -22,11 +23,12 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from streams.errors import Unreachable, UsageProblem
-from streams.kafka import jars
+from streams.kafka import jars, local_properties
 from streams.kafka.cache import Say, say_on_stderr
+from streams.kafka.local_properties import ALONE, LOG4J, Node, properties_of
 from streams.watcher import watch
 
-HOST = "127.0.0.1"
+HOST = local_properties.HOST
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0  # An orderly stop takes about a second; after this it is killed.
 _FORMAT_TIMEOUT_S = 60.0
@@ -36,45 +38,8 @@ _LOG_TAIL_LINES = 15
 _PORT_ATTEMPTS = 3  # A free port may be taken by another process before Kafka takes it.
 
 _JAVA_OPTIONS = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC")
+_SMALL_HEAP = ("-Xms64m", "-Xmx256m")  # of several beside each other; the later option holds
 _C1_ONLY = "-XX:TieredStopAtLevel=1"  # Starts sooner and spares the processor; slower at full load.
-
-
-_PROPERTIES = {
-    "process.roles": "broker,controller",
-    "node.id": "1",
-    "controller.listener.names": "CONTROLLER",
-    # One node: internal topics cannot have more replicas.
-    "offsets.topic.replication.factor": "1",
-    "transaction.state.log.replication.factor": "1",
-    "transaction.state.log.min.isr": "1",
-    "share.coordinator.state.topic.replication.factor": "1",
-    "share.coordinator.state.topic.min.isr": "1",
-    # Fewer than the default 50: made at first use, and somebody is waiting then.
-    "offsets.topic.num.partitions": "4",
-    "transaction.state.log.num.partitions": "4",
-    "share.coordinator.state.topic.num.partitions": "1",
-    # A misspelt topic is an error, not a new topic.
-    "auto.create.topics.enable": "false",
-    "group.initial.rebalance.delay.ms": "0",
-    "group.min.session.timeout.ms": "1000",
-    # Default 9 s, in which a killed broker may not come back: the controller takes it for alive.
-    "broker.session.timeout.ms": "3000",
-    "broker.heartbeat.interval.ms": "500",
-    # Default 128 MiB; 2 MiB are enough for a hundred thousand keys at a time.
-    "log.cleaner.dedupe.buffer.size": "2097152",
-}
-
-_LOG4J = """\
-<Configuration status="WARN">
-  <Appenders>
-    <Console name="out"><PatternLayout pattern="%d %p %m (%c)%n%throwable"/></Console>
-  </Appenders>
-  <Loggers>
-    <Root level="WARN"><AppenderRef ref="out"/></Root>
-    <Logger name="kafka.server.KafkaRaftServer" level="INFO"/>
-  </Loggers>
-</Configuration>
-"""
 
 
 class LocalKafka:
@@ -89,6 +54,7 @@ class LocalKafka:
     protocol: what clients speak with it (`SASL_SSL`); `properties` hold what that needs.
     format_arguments: further ones of Kafka's storage tool (`--add-scram`, ...).
     client: options with which librdkafka is let in, to see that it is ready.
+    node: which one of a cluster it is, and with whom; alone by default.
     say: gets lines for people about what takes long (a first download).
 
     Not thread-safe: one thread at a time starts and stops it.
@@ -105,6 +71,7 @@ class LocalKafka:
         protocol: str = "PLAINTEXT",
         format_arguments: Sequence[str] = (),
         client: Mapping[str, str] | None = None,
+        node: Node = ALONE,
         say: Say = say_on_stderr,
     ) -> None:
         self._proxied = proxied
@@ -116,6 +83,7 @@ class LocalKafka:
         self._protocol = protocol
         self._format_arguments = tuple(format_arguments)
         self._client = dict(client or {})
+        self._node = node
         self._say = say
         self._process: subprocess.Popen[bytes] | None = None
         self._watcher: subprocess.Popen[bytes] | None = None
@@ -163,6 +131,7 @@ class LocalKafka:
         """
         assert not self.running, "Kafka is running already"
         command = [str(jars.java()), *_JAVA_OPTIONS, *([_C1_ONLY] if self._c1_only else [])]
+        command += () if self._node.alone else _SMALL_HEAP
         class_path = ":".join(str(jar) for jar in jars.class_path(self._say))
         command += [f"-Dlog4j2.configurationFile={self.folder / 'log4j2.xml'}", "-cp", class_path]
         for attempts_left in reversed(range(_PORT_ATTEMPTS)):
@@ -234,26 +203,18 @@ class LocalKafka:
                 "stop what listens on it or give another port."
             )
             raise UsageProblem(message)
-        controller = f"{HOST}:{free_port()}"
-        properties = _PROPERTIES | {
-            "listeners": f"{self._protocol}://{HOST}:{self.port},CONTROLLER://{controller}",
-            "advertised.listeners": f"{self._protocol}://{HOST}:{self.port}",
-            "inter.broker.listener.name": self._protocol,
-            "listener.security.protocol.map": (
-                f"{self._protocol}:{self._protocol},CONTROLLER:PLAINTEXT"
-            ),
-            "controller.quorum.bootstrap.servers": controller,
-            "log.dirs": str(self.folder / "data"),
-        }
-        if self._proxied is not None:
-            taken, told = (f",PROXIED://{HOST}:{port}" for port in self._proxied)
-            properties["listeners"] += taken
-            properties["advertised.listeners"] += told
-            properties["listener.security.protocol.map"] += ",PROXIED:PLAINTEXT"
+        properties = properties_of(
+            self._node,
+            self._protocol,
+            self.port,
+            self._node.controllers.get(self._node.number) or free_port(),
+            self._proxied,
+            self.folder / "data",
+        )
         lines = [f"{name}={value}\n" for name, value in (properties | self._properties).items()]
         self.folder.mkdir(parents=True, exist_ok=True)
         self._properties_path.write_text("".join(lines), encoding="utf-8")
-        (self.folder / "log4j2.xml").write_text(_LOG4J, encoding="utf-8")
+        (self.folder / "log4j2.xml").write_text(LOG4J, encoding="utf-8")
 
     def _format(self, command: list[str]) -> None:
         """Make an empty Kafka's data folder."""
@@ -266,10 +227,10 @@ class LocalKafka:
                     "format",
                     "-g",
                     "-t",
-                    _cluster_id(),
+                    self._node.cluster_id or new_cluster_id(),
                     "-c",
                     configuration,
-                    "--standalone",
+                    *(["--standalone"] if self._node.alone else []),
                     *self._format_arguments,
                 ],
                 stdin=subprocess.DEVNULL,
@@ -301,7 +262,7 @@ class LocalKafka:
         while True:
             self._check_starting(deadline_s)
             try:
-                if client.list_topics(timeout=_METADATA_TIMEOUT_S).brokers:
+                if self._node.number in client.list_topics(timeout=_METADATA_TIMEOUT_S).brokers:
                     return
             except KafkaException:
                 continue
@@ -346,7 +307,7 @@ def _accepts(port: int) -> bool:
         return probe.connect_ex((HOST, port)) == 0
 
 
-def _cluster_id() -> str:
+def new_cluster_id() -> str:
     """Return a new cluster's id: 16 random bytes, not to be taken for an option."""
     while True:
         text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")

@@ -33,6 +33,16 @@ class Late(NamedTuple):
     since_ms: int
 
 
+class Owner(NamedTuple):
+    """A member of the group: the `client.id` it goes by, and where it connects from."""
+
+    client_id: str
+    host: str
+
+    def __str__(self) -> str:
+        return f"{self.client_id} at {self.host}"
+
+
 @dataclass(frozen=True, slots=True)
 class Sight:
     """
@@ -42,6 +52,7 @@ class Sight:
     fanouts: broker time stamp of the record that the oldest fan-out of a place began with.
     known: partitions of which all fan-outs are known.
     stores: by store and phase; None where all is acknowledged.
+    owners: which member of the group owns which partition of all topics; None where nobody knows.
     looked_ms: when Kafka last told all that was asked; 0 before.
     problem: what Kafka did not tell, empty where it told everything.
     """
@@ -50,6 +61,7 @@ class Sight:
     fanouts: Mapping[Place, int] = field(default_factory=dict)
     known: frozenset[int] = frozenset()
     stores: Mapping[tuple[str, Phase], Late | None] = field(default_factory=dict)
+    owners: Mapping[int, Owner] | None = None
     looked_ms: int = 0
     problem: str = "Kafka has not been asked yet"
 

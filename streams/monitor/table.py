@@ -1,12 +1,13 @@
 """A look as a table for people and as JSON for machines.  Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from streams.monitor.sight import Sight
+from streams.monitor.sight import Owner, Sight
 
 HEAD = ("topic", "partition", "lag", "oldest")
+NOBODY = "nobody"
 
 
 def as_json(sight: Sight, now_ms: int) -> dict[str, Any]:
@@ -33,6 +34,16 @@ def as_json(sight: Sight, now_ms: int) -> dict[str, Any]:
                 else f"{'/'.join(map(str, found.place))}/{found.offset}",
             }
             for (store, phase), found in sight.stores.items()
+        ],
+        "owners": None
+        if sight.owners is None
+        else [
+            {
+                "partition": number,
+                "client_id": None if owner is None else owner.client_id,
+                "host": None if owner is None else owner.host,
+            }
+            for number, owner in _owners(sight, sight.owners)
         ],
     }
 
@@ -66,6 +77,10 @@ def lines(sight: Sight, now_ms: int) -> Iterator[str]:
             numbers = [number for number, _ in alike]
             cells.append((topic, _span(numbers), lag, age))
     yield from _columns(cells)
+    if sight.owners is not None:
+        yield ""
+        owned = ((number, str(owner or NOBODY)) for number, owner in _owners(sight, sight.owners))
+        yield from _columns([("partition", "owner"), *_spans(owned)])
     if sight.stores:
         yield ""
         late = sight.oldest_unacknowledged_s(now_ms)
@@ -74,6 +89,17 @@ def lines(sight: Sight, now_ms: int) -> Iterator[str]:
             where = "" if found is None else f"{found.place[0]}/{found.place[1]}/{found.offset}"
             rows.append((store, phase, _age(late[store, phase]), where))
         yield from _columns(rows)
+
+
+def _owners(sight: Sight, owners: Mapping[int, Owner]) -> Iterator[tuple[int, Owner | None]]:
+    for number in sorted({number for _, number in sight.inputs}):
+        yield number, owners.get(number)
+
+
+def _spans(cells: Iterable[tuple[int, str]]) -> Iterator[tuple[str, str]]:
+    """Yield ranges of neighbours that have the same text."""
+    for text, alike in groupby(cells, key=lambda each: each[1]):
+        yield _span([number for number, _ in alike]), text
 
 
 def _columns(cells: Sequence[Sequence[str]]) -> Iterator[str]:

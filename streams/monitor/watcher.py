@@ -19,6 +19,7 @@ from streams.kafka import admin
 from streams.monitor.asking import Answer, Asking, Question
 from streams.monitor.fanouts import Fanouts
 from streams.monitor.levels import StoreLevels
+from streams.monitor.members import Members
 from streams.monitor.sight import Input, Late, Place, Sight, oldest
 from streams.settings import Settings
 from streams.worker.acknowledgements import Acknowledgements
@@ -77,6 +78,7 @@ class Watcher:
         self.fanouts = Fanouts(settings, partitions_n)
         self._log = Asking(settings, "read_uncommitted")
         self._decided = Asking(settings, "read_committed")
+        self._members = Members(settings)
         self._levels = StoreLevels(partitions_n, fail)
         self._stores = [Following.of(each) for each in settings.stores]
         self._reader: Acknowledgements | None = None
@@ -154,6 +156,7 @@ class Watcher:
             self.fanouts.oldest_ms(),
             frozenset(self.fanouts.known),
             self._late(owed, found),
+            self._members.owners(),
             int(time.time() * 1000),
             "",
         )

@@ -4,8 +4,8 @@ What one cycle changed in a partition, decoded, and the rows that this makes.
 
 from collections.abc import Mapping
 
+from streams.core.changes import UserRow
 from streams.core.fanout import Job
-from streams.core.fold import UserRow
 from streams.core.item import Item
 from streams.state import rows
 from streams.state.store import Row

@@ -16,8 +16,9 @@ from typing import Final, ParamSpec, TypeVar
 
 import msgspec
 
+from streams.core.breaker import State
+from streams.core.changes import UserRow
 from streams.core.fanout import Job
-from streams.core.fold import UserRow
 from streams.core.item import Item
 from streams.core.receipts import Action, ReceiptRow
 from streams.core.refusals import REFUSALS
@@ -37,7 +38,7 @@ RECEIPT_NUMBER: Final = b"n"  # a receipt's number -> the key of its row
 RECEIPT_OPEN: Final = b"o"  # the key of the row of a receipt not yet published -> nothing
 
 # The versions we write, and the highest we read.  tests/test_released.py says which to raise.
-USER_VERSION: Final = 3  # 2: seeded; 3: dismissed, of a user
+USER_VERSION: Final = 4  # 2: seeded; 3: dismissed, of a user; 4: reincluded, ages_missing
 JOB_VERSION: Final = 1
 ITEM_VERSION: Final = 1
 RECEIPT_VERSION: Final = 1
@@ -173,13 +174,15 @@ def position_key(topic: str) -> bytes:
 
 # Beside the positions: the damage that a rebuild has begun to make good, 0 once it has; the topic
 # ids of the outputs; of the receipts what belongs to no single one; the users of whom aborted
-# transactions have said what no committed record has answered yet; and the fingerprint of the key
-# by which users are named.
+# transactions have said what no committed record has answered yet; how many were re-included; the
+# fingerprint of the key by which users are named; and the audit trail's last record.
 REBUILD_KEY: Final = position_key("rebuild")
 OUTPUTS_KEY: Final = position_key("outputs")
 RECEIPTS_KEY: Final = position_key("receipts")  # how far the stores have been followed
 UNANSWERED_KEY: Final = position_key("unanswered")
+BREAKER_KEY: Final = position_key("breaker")
 SUBJECTS_KEY: Final = position_key("subject-key")
+TRAIL_KEY: Final = position_key("trail")
 
 
 def timer_key(due_ms: int, user_id: str) -> bytes:
@@ -349,6 +352,17 @@ def decode_text(data: bytes) -> str:
     """Return the text in *data*.  Raises `NewerRow`, `UnreadableRow`."""
     _check(data, PLAIN_VERSION, "a number or text")
     return data[1:].decode()
+
+
+def encode_breaker(state: State) -> bytes:
+    """Return the bytes of what the breaker on re-inclusion remembers."""
+    return encode_text(msgspec.json.encode(state).decode())
+
+
+@_refusing("the row of the breaker")
+def decode_breaker(data: bytes) -> State:
+    """Return the breaker's state in *data*.  Raises `NewerRow`, `UnreadableRow`."""
+    return msgspec.json.decode(decode_text(data), type=State)
 
 
 def _check(data: bytes, highest: int, what: str) -> None:

@@ -11,8 +11,8 @@ from heapq import merge
 from itertools import islice
 from typing import Final
 
+from streams.core.changes import UserRow
 from streams.core.fanout import Job
-from streams.core.fold import UserRow
 from streams.core.item import Item
 from streams.state import rows
 from streams.state.layer import Layer
@@ -23,7 +23,7 @@ RECENT_USERS_MAX: Final = 4_000  # rows kept decoded: active users are asked for
 
 class View:
     """
-    What is known of a partition's users and items: implements `streams.core.fold.Known`.
+    What is known of a partition's users and items: implements `streams.core.changes.Known`.
 
     jobs: the fan-outs under way, by user, oldest first: of the store and the layers together.
     """

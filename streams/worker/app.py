@@ -6,7 +6,6 @@ Rebalances pass through here: the fetch thread calls, the event loop acts, the t
 
 import asyncio
 import logging
-import os
 import uuid
 from collections.abc import Coroutine
 from pathlib import Path
@@ -17,6 +16,7 @@ from faust.types import TP
 from mode import Service
 from yarl import URL
 
+from streams.core.breaker import Limit
 from streams.core.policy import Policy
 from streams.errors import Halt, UsageProblem
 from streams.metrics import Metrics
@@ -32,13 +32,14 @@ from streams.worker.restore import Changelogs, Progress, Restore, Restored
 from streams.worker.rounds import Assigned, Round, Start
 from streams.worker.status import WorkerStatus
 from streams.worker.stores import Stores
+from streams.worker.trail import Trail
 from streams.worker.transaction import Publisher
 from streams.worker.transport import FAUST_LOGGER, RoundConsumer, Transport
+from streams.worker.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
 WATCH_S: Final = 5.0
-STUCK_CALL_S: Final = 60.0
 HAND_OVER_MARGIN: Final = 0.9  # of the rebalance timeout: longer, and the group would expel us
 
 
@@ -79,7 +80,8 @@ class ObjectionWorker(Service):
         self._metrics = metrics
         self._memory = Memory(settings.block_cache_bytes)
         self._publisher = Publisher(settings, f"{settings.group}-{instance}")
-        self._fetch = Fetch(settings, self, changelogs.partitions_n)
+        self._watchdog = Watchdog(lambda: self._publisher.call)
+        self._fetch = Fetch(settings, self, changelogs.partitions_n, f"objections-{instance}")
         self._stores = Stores(
             settings,
             metrics,
@@ -99,6 +101,7 @@ class ObjectionWorker(Service):
 
     async def on_start(self) -> None:
         """Start serving HTTP at once; reading begins when Faust and the producer are ready."""
+        self._watchdog.start()
         await self._http.start()
         logger.info("status page and metrics: http://%s/", self._http.address)
 
@@ -117,14 +120,10 @@ class ObjectionWorker(Service):
             self.fail(error)
 
     @Service.task
-    async def _watch_publisher(self) -> None:
+    async def _look(self) -> None:
         while not self.should_stop:
             await self.sleep(WATCH_S)
             self.status.look()
-            if self._publisher.stuck_s() > STUCK_CALL_S:
-                # The thread in that call cannot be woken: no orderly end would ever end.
-                logger.critical("a call to Kafka does not return; the process ends here")
-                os._exit(1)
 
     async def on_stop(self) -> None:
         """Finish the transaction in hand, then leave the group."""
@@ -134,6 +133,7 @@ class ObjectionWorker(Service):
         self._fetch.stop()
         if self._fetch.is_alive():
             await asyncio.to_thread(self._fetch.join)
+        self._watchdog.stop()
         await asyncio.to_thread(self._stores.stop)
         await self._http.stop()
 
@@ -251,7 +251,7 @@ class ObjectionWorker(Service):
             restored.store.close()
             self.fail(Halt(f"{restored.store.path}: {error}"))
             return
-        partition.unanswered.add(restored.aborted, restored.ends)
+        partition.unanswered.add(restored.aborted, restored.ends, self.cycle.now_ms())
         partition.positions_unsaid = restored.committed != restored.positions
         partition.outputs_known(self._changelogs.output_ids)
         self.cycle.add_partition(partition)
@@ -274,7 +274,13 @@ class ObjectionWorker(Service):
             self._settings.stores,
             int(self._settings.clock_offset_s * 1000),
             restored.letters,
+            Limit(
+                self._settings.breaker_percent,
+                self._settings.breaker_users_min,
+                self._settings.breaker_window_s * 1000,
+            ),
             self._subjects,
+            Trail(restored.store, restored.number) if self._changelogs.with_trail else None,
         )
 
     def _restore_ended(self, progress: Progress, error: BaseException | None) -> None:

@@ -290,7 +290,8 @@ class Cycle:
         except Aborted as aborted:
             self._metrics.transaction("fenced" if aborted.fenced else "aborted")
             for part in cycle:
-                part.partition.unanswered.aborted(part.outputs, part.positions)
+                said = part.partition.unanswered
+                said.aborted(part.outputs, part.positions, self.now_ms())
             self._roll_back()
             await asyncio.sleep(ABORT_PAUSE_S)
             return

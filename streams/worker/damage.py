@@ -7,10 +7,16 @@ that lie below their rows have expired or were reset: reading again is harmless.
 """
 
 import logging
+import threading
 from collections.abc import Mapping
 from enum import IntFlag
+from typing import Final
+
+from confluent_kafka import KafkaError, TopicPartition
 
 from streams.errors import Halt
+from streams.kafka.denied import denied, is_denied
+from streams.kafka.reader import fetch, reader
 from streams.settings import Settings
 from streams.state import rows
 from streams.state.store import Store
@@ -22,9 +28,11 @@ from streams.worker.names import (
     USER_TOPICS,
     USERS_CHANGELOG,
 )
-from streams.worker.takeover import Takeover
+from streams.worker.takeover import Cancelled, Takeover
 
 logger = logging.getLogger(__name__)
+
+READ_TIMEOUT_S: Final = 0.2  # of one read: how late a cancellation may be noticed
 
 
 class Damage(IntFlag):
@@ -43,13 +51,18 @@ def folded(store: Store, topic: str) -> int:
 
 
 def assess(
-    settings: Settings, store: Store, found: Takeover, number: int, output_ids: str
+    settings: Settings,
+    store: Store,
+    found: Takeover,
+    number: int,
+    output_ids: str,
+    cancelled: threading.Event,
 ) -> Damage:
     """
     Return what partition *number*, whose *store* has got to the changelogs' ends, has lost.
 
     output_ids: identifies the outputs as they are now.  Says loudly what is wrong; raises Halt
-    where the state and what could rebuild it are both lost.
+    where the state and what could rebuild it are both lost, Cancelled once that is set.
     """
     committed, ends = found.committed[number], found.log_ends[number]
     damage = Damage.NONE
@@ -75,7 +88,7 @@ def assess(
         damage |= Damage.USERS
     if CONTENT in lost:
         damage |= Damage.ITEMS
-    damage |= _empty_beside_outputs(settings, ends, number)
+    damage |= _empty_beside_outputs(settings, ends, number, cancelled)
     recorded = store.get(rows.OUTPUTS_KEY)
     if recorded is not None and rows.decode_text(recorded) != output_ids:
         logger.warning(
@@ -90,14 +103,19 @@ def assess(
     return damage
 
 
-def _empty_beside_outputs(settings: Settings, ends: Mapping[str, int], number: int) -> Damage:
+def _empty_beside_outputs(
+    settings: Settings, ends: Mapping[str, int], number: int, cancelled: threading.Event
+) -> Damage:
     """Return what is lost where the group's offsets are lost too: outputs came of some state."""
     damage = Damage.NONE
     for changelog, output, lost in (
         (USERS_CHANGELOG, "eligibility", Damage.USERS),
         (CONTENT_CHANGELOG, "training-content", Damage.ITEMS),
     ):
-        if not ends[changelog] and ends[output]:
+        if ends[changelog] or not ends[output]:
+            continue
+        place = TopicPartition(settings.topic(output), number, 0)
+        if _has_committed(settings, place, ends[output], cancelled):
             logger.warning(
                 "%s/%d HAS LOST EVERYTHING: it is empty, but %s/%d ends at %d",
                 settings.topic(changelog),
@@ -108,6 +126,33 @@ def _empty_beside_outputs(settings: Settings, ends: Mapping[str, int], number: i
             )
             damage |= lost
     return damage
+
+
+def _has_committed(
+    settings: Settings, place: TopicPartition, end: int, cancelled: threading.Event
+) -> bool:
+    """
+    Whether *place* has a committed record before *end*: what was aborted came of no state.
+
+    Waits until transactions that are open there have ended.
+    """
+    consumer = reader(settings)
+    try:
+        consumer.assign([place])
+        while not cancelled.is_set():
+            for message in fetch(consumer, READ_TIMEOUT_S):
+                error, offset = message.error(), message.offset() or 0
+                if error is None:
+                    return offset < end
+                if is_denied(error):
+                    raise Halt(denied(settings, error, f"reading {place.topic}"))
+                if error.fatal():
+                    raise Halt(f"reading {place.topic}/{place.partition}: {error.str()}")
+                if error.code() == KafkaError._PARTITION_EOF and offset >= end:
+                    return False
+        raise Cancelled
+    finally:
+        consumer.close()
 
 
 def _refuse_without_floors(

@@ -71,14 +71,21 @@ class Turn(Enum):
 
 
 class Fetch(threading.Thread):
-    """The consumer's thread.  All methods but `run` may be called from other threads."""
+    """
+    The consumer's thread.  All methods but `run` may be called from other threads.
 
-    def __init__(self, settings: Settings, listener: Listener, partitions_n: int) -> None:
+    client_id: what Kafka and its tools call this member of the group, unless the settings do.
+    """
+
+    def __init__(
+        self, settings: Settings, listener: Listener, partitions_n: int, client_id: str
+    ) -> None:
         super().__init__(name="fetch", daemon=True)
         self._assignment = 0
         self._generation = 0
         self._settings = settings
         self._partitions_n = partitions_n
+        self._client_id = client_id
         self._listener = listener
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._room = threading.Condition()
@@ -179,6 +186,7 @@ class Fetch(threading.Thread):
         settings, options = self._settings, dict(self._settings.kafka_options)
         return settings.kafka(
             **{
+                "client.id": options.get("client.id", self._client_id),
                 METADATA_EVERY: options.get(METADATA_EVERY, METADATA_MS),
                 "group.id": settings.group,
                 "session.timeout.ms": settings.session_timeout_ms,

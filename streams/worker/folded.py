@@ -7,7 +7,7 @@ It is written in one transaction and then in one WriteBatch.
 from typing import TYPE_CHECKING, NamedTuple
 
 from streams.core.answers import Answers
-from streams.core.fold import ItemChange
+from streams.core.changes import ItemChange
 from streams.core.item import Item
 from streams.core.outputs import Output
 from streams.state.layer import Layer

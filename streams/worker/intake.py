@@ -7,7 +7,9 @@ A bad record never stops or loses its neighbours: it becomes a dead letter and a
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from streams.core.changes import Origin
 from streams.core.decode import (
     USER_DECODERS,
     Headers,
@@ -18,7 +20,6 @@ from streams.core.decode import (
     resolved_by,
     restriction,
 )
-from streams.core.fold import Origin
 from streams.core.outputs import Header, Output
 from streams.core.subjects import PLAIN, Subjects
 from streams.core.user import User, merge
@@ -113,7 +114,7 @@ def take_in(fetched: Fetched, full_topic: str, subjects: Subjects = PLAIN) -> In
             if resolves is not None and isinstance(event, UserFacts):
                 # One record, one decision: what it mends is one more of its facts.
                 facts = merge(event.facts, User(resolved=(resolves,)))
-                event, resolves = UserFacts(event.user_id, event.cause_id, facts), None
+                event, resolves = replace(event, facts=facts), None
             entries.append(Entry(origin, event, resolves))
     return Intake(fetched.topic, partition, fetched.begin, offset + 1, entries, dead_letters)
 
@@ -128,7 +129,7 @@ def _renamed(
     if isinstance(event, ItemFacts):
         return ItemFacts(user_id, event.content_id, event.facts, event.record)
     if isinstance(event, UserFacts):
-        return UserFacts(user_id, event.cause_id, event.facts)
+        return replace(event, user_id=user_id)
     return Restriction(user_id, event.content_id)
 
 

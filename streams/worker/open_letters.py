@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Final
 
-from streams.core.fold import Fold, UserChange
+from streams.core.changes import UserChange
+from streams.core.fold import Fold
 from streams.core.refs import offset_of
 from streams.core.user import NOBODY, User, is_resolved, unresolved
 from streams.state import rows

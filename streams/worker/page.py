@@ -24,6 +24,7 @@ class PartitionLine:
     A partition of this worker; state: a word or two (`serving`, `restoring`).
 
     fanout_peak_items: the most that was pending since there was nothing pending.
+    grants_held_users: whose grants the breaker holds; 0 while it has not tripped.
     """
 
     partition: int
@@ -33,6 +34,7 @@ class PartitionLine:
     clock_overdue_s: float
     fanout_peak_items: int = 0
     policy_pending_users: int = 0
+    grants_held_users: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +103,11 @@ class Page:
         return found if found is not None and found.oldest_unpropagated_s > 0 else None
 
     @property
+    def held_partitions(self) -> tuple[PartitionLine, ...]:
+        """The partitions in which nothing more is allowed until somebody has looked."""
+        return tuple(each for each in self.partitions if each.grants_held_users)
+
+    @property
     def late_stores(self) -> tuple[StoreLine, ...]:
         """The stores that have not acknowledged for longer than is promised, longest first."""
         late = (each for each in self.stores if each.oldest_unacknowledged_s > STORE_PROMISE_S)
@@ -131,6 +138,7 @@ def make_page(
     spreads, peaks, codes = spreads or {}, peaks or {}, codes or {}
     pending, overdue = gauges.fanout_pending(), gauges.clock_overdue()
     policy, behind = gauges.policy_pending(), _by_partition(gauges.lag())
+    held = gauges.grants_held()
     return Page(
         worker=worker,
         group=group,
@@ -144,6 +152,7 @@ def make_page(
                 fanout_peak_items=max(peaks.get(number, 0), pending.get(number, 0)),
                 clock_overdue_s=overdue.get(number, 0.0),
                 policy_pending_users=policy.get(number, 0),
+                grants_held_users=held.get(number, 0),
             )
             for number, state in sorted(states.items())
         ),

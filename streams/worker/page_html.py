@@ -94,8 +94,10 @@ def _verdict(page: Page, ready: bool, detail: str) -> tuple[bool, str]:
     """Return whether all is well, and what says so, or what is not."""
     oldest = page.oldest
     late = oldest is not None and oldest.oldest_unpropagated_s > PROMISE_S
-    good = ready and not late and not page.late_stores
-    words = "On time" if good else "Late" if ready else "Not ready"
+    held = page.held_partitions
+    on_time = ready and not late and not page.late_stores
+    good = on_time and not held
+    words = "On time" if good else "Grants held" if on_time else "Late" if ready else "Not ready"
     lines = [
         "Everything that has arrived is published."
         if oldest is None
@@ -105,6 +107,11 @@ def _verdict(page: Page, ready: bool, detail: str) -> tuple[bool, str]:
             f"Store {each.store} has not {each.phase} what it was told "
             f"{each.oldest_unacknowledged_s:,.1f} s ago."
             for each in page.late_stores
+        ),
+        *(
+            f"Partition {each.partition} allows nothing more, as too many would be allowed again: "
+            "see objections grants status. Purges go on."
+            for each in held
         ),
         f"{'Ready' if ready else 'Not ready'}: {detail}.",
     ]
@@ -207,6 +214,14 @@ def _pending(page: Page) -> str:
         )
         for each in page.partitions
         if each.policy_pending_users
+    ]
+    rows += [
+        (
+            f"Grants of partition {each.partition}",
+            "held",
+            f"{each.grants_held_users:,} users wait for a release",
+        )
+        for each in page.held_partitions
     ]
     return _table("under-way", "Under way", ("What", "How far", "How much"), rows)
 

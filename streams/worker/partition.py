@@ -10,9 +10,11 @@ from itertools import islice
 from typing import Final
 
 from streams.core.answers import Answers
-from streams.core.decode import ItemFacts, UserFacts
+from streams.core.breaker import NO_LIMIT, Limit
+from streams.core.changes import CAUSED_BY_TIME, DUE_AT_ONCE_MS, is_below
+from streams.core.decode import UserFacts
 from streams.core.fanout import PURGE, Job
-from streams.core.fold import CAUSED_BY_TIME, DUE_AT_ONCE_MS, Fold, Origin, is_below
+from streams.core.fold import Fold
 from streams.core.outputs import Output, Writer
 from streams.core.policy import Policy
 from streams.core.receipts import Action
@@ -24,21 +26,25 @@ from streams.state import rows
 from streams.state.layer import Layer, position_rows
 from streams.state.store import Reached, Row, Store
 from streams.state.view import View
-from streams.worker.folded import Delivered, Fanned, Folded, Handled, forget, keep_item
+from streams.worker.entries import Entries, objections_first
+from streams.worker.folded import Delivered, Fanned, Folded, forget, keep_item
 from streams.worker.gate import Gate
-from streams.worker.intake import Entry, Intake
+from streams.worker.guard import Guard
+from streams.worker.intake import Intake
 from streams.worker.limits import tell_of_limits
-from streams.worker.names import ACCOUNT_AGES, CONTENT, INPUTS, OBJECTIONS
+from streams.worker.names import CONTENT
 from streams.worker.naming import NamingNote
 from streams.worker.open_letters import OpenLetters
 from streams.worker.receipt_rows import Part
 from streams.worker.receipts import Receipts
 from streams.worker.sweep import Sweep
 from streams.worker.timers import Timer, Timers
+from streams.worker.trail import NO_LINKS, Trail
 from streams.worker.unanswered import Unanswered
 
 CONTENT_END: Final = f"{CONTENT}/end"  # among the positions: the highest there ever was
 PENDING_COUNTED_MAX: Final = 20_000  # items of a fan-out counted for a metric
+HELD_COUNTED_MAX: Final = 20_000  # users whose grants are held, the same
 JOBS_SHARING: Final = 4  # large fan-outs that share a cycle's slice
 JOBS_PER_CYCLE: Final = 64  # all of them, where most are small
 SWEPT_SHARE: Final = 4  # users a new policy decides in a cycle: a part of a fan-out's slice
@@ -67,13 +73,16 @@ class Partition:
         stores: tuple[DataStore, ...] = (),
         clock_offset_ms: int = 0,
         letters: OpenLetters | None = None,
+        limit: Limit = NO_LIMIT,
         subjects: Subjects = PLAIN,
+        trail: Trail | None = None,
     ) -> None:
         self.number = number
         self.store = store
         self.reached = reached
         self.view = View(store)
         self.positions = positions
+        self._committed = positions  # as many of them as are persisted
         self.gate = Gate()
         # Above every record of content ever folded, also while it is read again from earlier on.
         high = store.get(rows.position_key(CONTENT_END))
@@ -85,6 +94,7 @@ class Partition:
         self._timers = Timers(self.view)
         self.letters = letters or OpenLetters(store, self._prefix)
         self.sweep = Sweep(store, policy, now_ms, f"partition {number}")
+        self.guard = Guard(store, limit, f"partition {number}")
         self.positions_unsaid = False  # the group's offsets are others than our positions
         self._outputs_row: list[Row] = []  # what is still to be noted of the outputs
         self._headers = subjects.headers
@@ -93,6 +103,7 @@ class Partition:
             store, stores, self._is_settled, clock_offset_ms, headers=self._headers
         )
         self.unanswered = Unanswered(store)
+        self._trail = trail
 
     def hold(self) -> None:
         """Hold grants until they are released."""
@@ -125,14 +136,15 @@ class Partition:
         """
         if self.positions_unsaid or self._ready_jobs(grants):
             return True
-        if self.receipts.has_work() or (self.sweep.under_way and self._may_fire()):
+        if self.receipts.has_work() or (self.sweep.under_way and self._has_room()):
             return True
-        if not self._may_fire():
+        if not self._has_room():
             return False
+        tripped = self.guard.tripped
         if self.gate.is_open(self.positions):
-            left = self.unanswered.has_work(self.positions)
-            return left or self._timers.can_fire(now_ms, grants)
-        return self._timers.walks_held
+            left = self.unanswered.has_work(self._committed, held=tripped)
+            return left or (not tripped and self._timers.can_fire(now_ms, grants))
+        return not tripped and self._timers.walks_held
 
     def pending_items(self) -> int:
         """Return how many items the fan-outs under way have still to look at, at the least."""
@@ -140,6 +152,10 @@ class Partition:
             sum(1 for _ in islice(self.view.items_of(user_id, job.cursor), PENDING_COUNTED_MAX))
             for user_id, job in list(self.view.jobs.items())
         )
+
+    def held_users(self) -> int:
+        """Return how many wait for the breaker to be released, one at the least; 0 if it is not."""
+        return max(self._timers.held_users(HELD_COUNTED_MAX), 1) if self.guard.tripped else 0
 
     def overdue_ms(self, now_ms: int) -> int:
         """Return by how much the oldest timer of the clock is late."""
@@ -154,7 +170,7 @@ class Partition:
         self._check_seamless(intakes)
         if intakes:
             self.unanswered.moved()
-        intakes.sort(key=_objections_first)
+        intakes.sort(key=objections_first)
         free_below = self.gate.free_below(self.positions)
         fold = Fold(
             self.view,
@@ -164,11 +180,14 @@ class Partition:
             hold_grants=not self.gate.is_open(self.positions),
             free_below=free_below,
             policy_since_ms=self.sweep.since_ms,
+            breaker=self.guard.breaker,
         )
         due: list[Timer] = []
         swept: list[str] = []
-        if self._may_fire():
-            if free_below is None:
+        if self._has_room():
+            if self.guard.tripped:
+                pass  # all that fires is grants
+            elif free_below is None:
                 due = self._timers.take(now_ms, grants, sweeping=self.sweep.under_way)
             else:
                 due = self._timers.take_held(lambda user_id: self._is_free(user_id, free_below))
@@ -178,8 +197,11 @@ class Partition:
             fold.decide_again(user_id)
         for due_ms, user_id in due:
             fold.time_passed(user_id, due_ms, self.number)
-        handled = [self._fold_intake(fold, intake, now_ms) for intake in intakes]
-        settles = self.gate.is_open(self.positions) and self.unanswered.is_due(self.positions)
+        entries = Entries(fold, self.view, self.receipts, self.positions, self.number, now_ms)
+        handled = [entries.fold(intake) for intake in intakes]
+        settles = self.gate.is_open(self.positions) and self.unanswered.is_due(
+            self._committed, held=self.guard.tripped
+        )
         if settles:
             self._settle(fold)
         writer = Writer(self._source, now_ms, self._policy, self._headers)
@@ -201,15 +223,17 @@ class Partition:
             self._content_end = max(self._content_end, moved[CONTENT])
             content_moved = {CONTENT: moved.pop(CONTENT), CONTENT_END: self._content_end}
         outputs = answers.outputs()
+        trail = NO_LINKS if self._trail is None else self._trail.link(fold, answers, now_ms)
         dead_letters = [letter for intake in intakes for letter in intake.dead_letters]
         return Folded(
             self,
-            [*outputs, *dead_letters, *receipts.outputs],
+            [*outputs, *dead_letters, *receipts.outputs, *trail.outputs],
             [
                 *layer.users_rows(),
                 *position_rows(moved),
                 *self._notes(fold, outputs),
                 *receipts.users_rows,
+                *trail.users_rows,
             ],
             [*layer.content_rows(), *position_rows(content_moved)],
             [*self._timer_rows(fold, due), *index_rows, *receipts.local_rows],
@@ -253,12 +277,13 @@ class Partition:
 
     def _notes(self, fold: Fold, outputs: list[Output]) -> list[Row]:
         """Return what else the state has to say of itself, with the decisions it is true of."""
-        notes = [*self.sweep.notes(), *self.unanswered.notes(outputs)]
+        notes = [*self.sweep.notes(), *self.unanswered.notes(outputs), *self.guard.notes()]
         notes += self._naming.rows()
         return [*self._outputs_row, *notes] if fold.users or notes else []
 
     def persisted(self, folded: Folded) -> None:
         """Note that the rows of *folded*, the oldest of this partition, are in the store."""
+        self._committed = folded.positions
         self.view.pop(folded.layer)
         self.sweep.persisted()
         self.letters.persisted()
@@ -280,9 +305,12 @@ class Partition:
         self._timers.roll_back()
         self.letters.roll_back()
         self.sweep.reload()
+        self.guard.reload()
         self.unanswered.roll_back()
         self.receipts.roll_back()
-        self.positions = positions
+        if self._trail is not None:
+            self._trail.reload()
+        self.positions = self._committed = positions
         self.positions_unsaid = True
 
     def _check_seamless(self, intakes: list[Intake]) -> None:
@@ -307,46 +335,6 @@ class Partition:
                     if not isinstance(event, UserFacts) and event.content_id is not None:
                         items.add((event.user_id, event.content_id))
         self.view.fetch(users, items)
-
-    def _fold_intake(self, fold: Fold, intake: Intake, now_ms: int) -> Handled:
-        applied = 0
-        for entry in intake.entries:
-            if self._fold_entry(fold, intake.topic, entry, now_ms):
-                applied += 1
-        bad = len(intake.dead_letters)
-        received_ms = [entry.origin.received_ms for entry in intake.entries]
-        return Handled(intake.topic, applied, len(received_ms) - applied - bad, bad, received_ms)
-
-    def _fold_entry(self, fold: Fold, topic: str, entry: Entry, now_ms: int) -> bool:
-        """Fold one record; return whether it is a good one that told anything new."""
-        origin, event = entry.origin, entry.event
-        if isinstance(event, ItemFacts):
-            applied = fold.item_record(event, origin)
-            if entry.resolves is not None:
-                fold.resolution(event.user_id, entry.resolves, origin)
-        elif isinstance(event, UserFacts):
-            if event.facts.objections:
-                return self._fold_objection(fold, event, origin, now_ms)
-            applied = fold.user_record(event, origin)
-        else:
-            user_id, content_id = event.user_id, event.content_id
-            if user_id is None:
-                return False
-            if topic == CONTENT:
-                fold.bad_item_record(user_id, content_id, origin.offset, origin)
-            else:
-                fold.bad_user_record(user_id, _restricting_ref(topic, entry), origin)
-            return False
-        return applied
-
-    def _fold_objection(self, fold: Fold, event: UserFacts, origin: Origin, now_ms: int) -> bool:
-        user_id = event.user_id
-        change = fold.users.get(user_id)
-        before = self.view.user(user_id) if change is None else change.after
-        applied = fold.user_record(event, origin)
-        after = fold.users[user_id].after
-        self.receipts.hear(user_id, event.facts.objections, origin, before, after, now_ms)
-        return applied
 
     def _work_off(
         self, answers: Answers, fold: Fold, layer: Layer, slice_items: int, grants: int
@@ -396,11 +384,18 @@ class Partition:
 
     def _waits(self, job: Job) -> bool:
         """Whether a fan-out has to wait: it may grant, and grants are held."""
+        if self.guard.tripped and job.phase > PURGE:
+            return True
         return self.holding and (job.phase > PURGE or not job.rest)
 
-    def _may_fire(self) -> bool:
-        """Whether timers may fire: no hold, and room for the fan-outs they cause."""
-        return not self.holding and len(self.view.jobs) < JOBS_MAX
+    def _has_room(self) -> bool:
+        """Whether timers may fire and users be swept: no hold, and room for their fan-outs."""
+        if self.holding:
+            return False
+        jobs = self.view.jobs
+        if len(jobs) < JOBS_MAX:
+            return True
+        return self.guard.tripped and sum(not self._waits(job) for job in jobs.values()) < JOBS_MAX
 
     def _layer_of(self, fold: Fold, answers: Answers) -> Layer:
         layer = Layer()
@@ -431,15 +426,3 @@ class Partition:
 def _is_rationed(job: Job) -> bool:
     """Whether *job* now grants what time or a policy allowed, and nobody asked for."""
     return job.phase > PURGE and job.topic in CAUSED_BY_TIME
-
-
-def _restricting_ref(topic: str, entry: Entry) -> str | None:
-    """Return the dead letter that restricts the user; bad notices restrict nobody."""
-    origin = entry.origin
-    if topic not in (OBJECTIONS, ACCOUNT_AGES):
-        return None
-    return f"{origin.topic}/{origin.partition}/{origin.offset}"
-
-
-def _objections_first(intake: Intake) -> int:
-    return INPUTS.index(intake.topic)

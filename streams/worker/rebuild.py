@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from streams.core import item as items
-from streams.core import seeds
+from streams.core import seeds, trail
 from streams.core.policy import Policy
 from streams.core.refusals import REFUSALS
+from streams.core.trail import NO_RECORD, Head
 from streams.errors import Halt
 from streams.kafka.client_log import CLIENT_LOGGER
 from streams.kafka.reader import fetch
@@ -29,15 +30,24 @@ from streams.state import rows
 from streams.state.store import Row, Store
 from streams.worker import takeover
 from streams.worker.damage import Damage, folded
-from streams.worker.names import CONTENT, CONTENT_CHANGELOG, INPUTS, USERS_CHANGELOG
+from streams.worker.names import (
+    AUDIT_TRAIL,
+    CONTENT,
+    CONTENT_CHANGELOG,
+    DECISIONS,
+    INPUTS,
+    USERS_CHANGELOG,
+)
 from streams.worker.naming import naming_rows
 from streams.worker.takeover import Cancelled
+from streams.worker.trail import head_in, head_row
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
 
 logger = logging.getLogger(__name__)
 
+LOOK_BACK_RECORDS: Final = 64  # for the trail's last record, and 16 times as far without one
 ROWS_PER_TRANSACTION: Final = 10_000  # committed long before a transaction times out
 READ_TIMEOUT_S: Final = 0.2  # of one read: how late a cancellation may be noticed
 CALL_TIMEOUT_S: Final = 3.0  # then it is called again, unless the partition was lost
@@ -58,7 +68,8 @@ class Rebuild:
     """
     The rebuild of partition *number*, whose *store* has got to the ends of its changelogs.
 
-    committed: the group's offsets.  ends: of the outputs.  output_ids: identifies the outputs.
+    committed: the group's offsets.  ends: of the outputs, and of the audit trail if there is one.
+    output_ids: identifies the outputs.
     """
 
     def __init__(
@@ -142,6 +153,8 @@ class Rebuild:
         if damage & Damage.ITEMS:
             for message in self._records(consumer, "training-content"):
                 yield from self._item(message)
+        if damage & Damage.USERS and self._ends.get(AUDIT_TRAIL):
+            yield USERS_CHANGELOG, head_row(max(head_in(self._store), self._trail_head(consumer)))
         yield USERS_CHANGELOG, (rows.OUTPUTS_KEY, rows.encode_text(self._output_ids))
         yield USERS_CHANGELOG, (rows.REBUILD_KEY, rows.encode_number(Damage.NONE))
 
@@ -190,15 +203,29 @@ class Rebuild:
             data = rows.encode_item(item)
         yield CONTENT_CHANGELOG, (row_key, data)
 
-    def _records(self, consumer: Consumer, output: str) -> "Iterator[Message]":
+    def _trail_head(self, consumer: Consumer) -> Head:
+        """Return the head that the audit trail's last committed record makes."""
+        end, look_back = self._ends[AUDIT_TRAIL], LOOK_BACK_RECORDS
+        while True:
+            begin, last = max(end - look_back, 0), None
+            for message in self._records(consumer, AUDIT_TRAIL, begin):
+                last = message
+            if last is not None:
+                with _Readable(last):
+                    return trail.head_after(last.value() or b"")
+            if not begin:
+                return NO_RECORD
+            look_back *= 16
+
+    def _records(self, consumer: Consumer, output: str, begin: int = 0) -> "Iterator[Message]":
         """Yield the committed records of an output up to the end it had at take-over."""
         name, end = self._settings.topic(output), self._ends[output]
         if not end:
             return
         logger.info("partition %d: reading %s up to %d", self._number, name, end)
         takeover.know(consumer, name)
-        consumer.assign([TopicPartition(name, self._number, 0)])
-        at = 0
+        consumer.assign([TopicPartition(name, self._number, begin)])
+        at = begin
         while at < end:
             self._check_ours()
             for message in fetch(consumer, READ_TIMEOUT_S):
@@ -208,9 +235,9 @@ class Rebuild:
                 if error is None:
                     at = offset + 1
                     self._read_n += 1
-                    self._subjects.check_record(
-                        message.headers(), f"{name}/{self._number}/{offset}"
-                    )
+                    if output in DECISIONS:
+                        place = f"{name}/{self._number}/{offset}"
+                        self._subjects.check_record(message.headers(), place)
                     yield message
                 elif error.code() == KafkaError._PARTITION_EOF:
                     at = offset

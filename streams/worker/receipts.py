@@ -20,7 +20,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from streams.core import receipts
-from streams.core.fold import Origin, UserRow
+from streams.core.changes import Origin, UserRow
 from streams.core.levels import Ack, Level, Levels
 from streams.core.outputs import Header
 from streams.core.receipts import FOLLOWED, NOWHERE, Action, Offsets, ReceiptRow, StoreRow

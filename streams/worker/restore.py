@@ -25,6 +25,7 @@ from streams.state.store import Broken, Memory, Reached, Row, Store, remove
 from streams.worker import aborted, takeover
 from streams.worker.damage import Damage, assess
 from streams.worker.names import (
+    AUDIT_TRAIL,
     CHANGELOGS,
     CONTENT,
     CONTENT_CHANGELOG,
@@ -79,12 +80,14 @@ class Changelogs(NamedTuple):
 
     output_ids: the ids of the outputs of decisions, as one text.
     partitions_n: of every topic but `purge-acks`.
+    with_trail: whether there is a topic for the audit trail.
     """
 
     topic_ids: dict[str, str]
     delete_retention_ms: int
     output_ids: str
     partitions_n: int
+    with_trail: bool
 
 
 class Restore(threading.Thread):
@@ -168,7 +171,7 @@ class Restore(threading.Thread):
 
             def check(number: int) -> None:
                 store, ids = self._stores[number], self._changelogs.output_ids
-                damage = assess(self._settings, store, found, number, ids)
+                damage = assess(self._settings, store, found, number, ids, self._cancelled)
                 if damage:
                     damaged[number] = damage
                 else:
@@ -194,6 +197,12 @@ class Restore(threading.Thread):
 
     def _rebuild(self, consumer: Consumer, number: int, damage: Damage, found: Takeover) -> None:
         """Let the changelogs be made good, read what was written to them, and hand over."""
+        here, ends = [number], dict(found.log_ends[number])
+        if self._changelogs.with_trail:
+            trail = (AUDIT_TRAIL,)
+            ends |= takeover.log_ends(self._settings, consumer, here, self._cancelled, trail)[
+                number
+            ]
         Rebuild(
             self._settings,
             self._ownership,
@@ -201,13 +210,13 @@ class Restore(threading.Thread):
             number,
             self._stores[number],
             found.committed[number],
-            found.log_ends[number],
+            ends,
             self._changelogs.output_ids,
         ).run(consumer, damage)
-        ends = takeover.log_ends(self._settings, consumer, [number], self._cancelled)
-        found = found._replace(log_ends={**found.log_ends, **ends})
+        then = takeover.log_ends(self._settings, consumer, here, self._cancelled)
+        found = found._replace(log_ends={**found.log_ends, **then})
         for changelog in CHANGELOGS:
-            self._read(consumer, changelog, found, [number], lambda _: None)
+            self._read(consumer, changelog, found, here, lambda _: None)
         self._hand_over(number, found)
 
     def _open(self, number: int, log_ends: dict[str, int]) -> None:

@@ -6,7 +6,7 @@ Else a right that lacks would show when it is first needed: that to read a chang
 restart, on whatever day that is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Final
 
 from confluent_kafka import KafkaException, TopicCollection
@@ -18,18 +18,18 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # all of it is
 from streams.errors import CheckFailed, Unreachable
 from streams.kafka.denied import ROLES, user
 from streams.settings import Settings
-from streams.worker.names import CHANGELOGS, DECISIONS, INPUTS, OUTPUTS, PURGE_ACKS
+from streams.worker.names import AUDIT_TRAIL, CHANGELOGS, DECISIONS, INPUTS, OUTPUTS, PURGE_ACKS
 
 ANSWER_S: Final = 15.0
 
-READ: Final = (*INPUTS, *DECISIONS, PURGE_ACKS, *CHANGELOGS)
+READ: Final = (*INPUTS, *DECISIONS, AUDIT_TRAIL, PURGE_ACKS, *CHANGELOGS)
 WRITTEN: Final = (*OUTPUTS, *CHANGELOGS)
 _WANTED: Final = ((AclOperation.READ, READ), (AclOperation.WRITE, WRITTEN))
 
 
-def check_rights(client: AdminClient, settings: Settings) -> None:
-    """Raise CheckFailed, naming each topic and right, where one lacks; all topics must exist."""
-    found = lacking(client, settings)
+def check_rights(client: AdminClient, settings: Settings, present: Container[str]) -> None:
+    """Raise CheckFailed, naming each of the topics *present* and right, where one lacks."""
+    found = lacking(client, settings, present)
     if found:
         text = (
             f"Kafka does not allow {user(settings)} what a worker does. Remedy: {ROLES}; it lacks"
@@ -37,9 +37,13 @@ def check_rights(client: AdminClient, settings: Settings) -> None:
         raise CheckFailed("\n".join([text, *found]))
 
 
-def lacking(client: AdminClient, settings: Settings) -> list[str]:
-    """Return the rights that lack now, each as "topic: Right".  Raises Unreachable."""
-    allowed = _allowed(client, settings)
+def lacking(client: AdminClient, settings: Settings, present: Container[str]) -> list[str]:
+    """
+    Return the rights on the topics *present* that lack now, each as "topic: Right".
+
+    Raises Unreachable.
+    """
+    allowed = _allowed(client, settings, present)
     return [
         f"{settings.topic(name)}: {operation.name.capitalize()}"
         for operation, names in _WANTED
@@ -49,10 +53,10 @@ def lacking(client: AdminClient, settings: Settings) -> list[str]:
 
 
 def _allowed(
-    client: AdminClient, settings: Settings
+    client: AdminClient, settings: Settings, present: Container[str]
 ) -> Mapping[str, "frozenset[AclOperation] | None"]:
     """Return what is allowed by topic; None where Kafka does not say."""
-    full_names = {settings.topic(name): name for name in {*READ, *WRITTEN}}
+    full_names = {settings.topic(name): name for name in {*READ, *WRITTEN} if name in present}
     futures = client.describe_topics(
         TopicCollection(list(full_names)),
         include_authorized_operations=True,

@@ -30,7 +30,14 @@ from streams.policy_file import read_policy
 from streams.settings import Settings
 from streams.worker.app import ObjectionWorker, make_app, read_instance
 from streams.worker.http import check_token
-from streams.worker.names import CHANGELOGS, DECISIONS, INPUTS, OUTPUTS, USERS_CHANGELOG
+from streams.worker.names import (
+    AUDIT_TRAIL,
+    CHANGELOGS,
+    DECISIONS,
+    INPUTS,
+    OUTPUTS,
+    USERS_CHANGELOG,
+)
 from streams.worker.receipt_notes import Following
 from streams.worker.restore import Changelogs
 from streams.worker.rights import check_rights
@@ -74,7 +81,13 @@ def _look(settings: Settings) -> Changelogs:
     client = admin.connect(settings)
     cluster = wait_for_kafka(client, settings)
     check_topics(cluster, settings)
-    check_rights(client, settings)
+    check_rights(client, settings, cluster.topics)
+    if AUDIT_TRAIL not in cluster.topics:
+        logger.warning(
+            "%s does not exist: NO AUDIT TRAIL IS KEPT until it is made with `objections topics "
+            "apply` and this worker is started again",
+            settings.topic(AUDIT_TRAIL),
+        )
     return identify(client, settings, cluster)
 
 
@@ -93,6 +106,8 @@ def wait_for_kafka(client: AdminClient, settings: Settings) -> Cluster:
 def check_topics(cluster: Cluster, settings: Settings) -> None:
     """Raise CheckFailed, naming the topics, where the promises cannot be kept on *cluster*."""
     missing = [name for name in topics.names() if name not in cluster.topics]
+    if all(topics.definition(name).optional for name in missing):
+        missing = []
     problems = [f"{settings.topic(name)} does not exist" for name in missing]
     counts = {
         name: found.partitions
@@ -131,6 +146,7 @@ def identify(client: AdminClient, settings: Settings, cluster: Cluster) -> Chang
         int(retention),
         " ".join(ids[name] for name in DECISIONS),
         cluster.topics[USERS_CHANGELOG].partitions,
+        AUDIT_TRAIL in cluster.topics,
     )
 
 

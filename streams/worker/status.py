@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 import streams
-from streams.core.fold import CAUSED_BY_TIME
+from streams.core.changes import CAUSED_BY_TIME
 from streams.core.outputs import Output
 from streams.last_hour import CountsOfHour, LatenciesOfHour
 from streams.metrics import Labels, Metric, Metrics
@@ -210,6 +210,12 @@ class WorkerStatus:
         return {
             number: partition.sweep.pending_users()
             for number, partition in list(self.partitions.items())
+        }
+
+    def grants_held(self) -> Mapping[int, int]:
+        """Return the users whose grants the breaker on re-inclusion holds, by partition."""
+        return {
+            number: partition.held_users() for number, partition in list(self.partitions.items())
         }
 
     def oldest_unacknowledged(self) -> Mapping[tuple[str, str], float]:

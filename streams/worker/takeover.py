@@ -10,6 +10,7 @@ offset: behind an open transaction there may be committed rows.
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, NamedTuple, TypeVar
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 ASK_TIMEOUT_S: Final = 1.0  # a revocation waits for the answer
 ASK_AGAIN_S: Final = 0.05
+LOGS: Final = (*CHANGELOGS, *DECISIONS)
+ABORTED_WITHIN_S: Final = 15.0  # of its timeout: Kafka looks for overdue transactions every 10 s
 
 T = TypeVar("T")
 
@@ -96,10 +99,14 @@ def begin_at(place: str, committed: int | None, end: int, store: Store, topic: s
 
 
 def log_ends(
-    settings: Settings, consumer: Consumer, partitions: list[int], cancelled: threading.Event
+    settings: Settings,
+    consumer: Consumer,
+    partitions: list[int],
+    cancelled: threading.Event,
+    topics: tuple[str, ...] = LOGS,
 ) -> dict[int, dict[str, int]]:
-    """Return the ends of the changelogs as they are now; waits as `ask` does."""
-    return _Asked(settings, consumer, partitions, cancelled).log_ends()
+    """Return the ends of *topics* as they are now; waits as `ask` does."""
+    return _Asked(settings, consumer, partitions, cancelled).log_ends(topics)
 
 
 class _Asked:
@@ -122,7 +129,9 @@ class _Asked:
             for topic in INPUTS
         ]
         found = self._insist(
-            "the group's offsets", lambda: self._consumer.committed(wanted, ASK_TIMEOUT_S)
+            "the group's offsets",
+            lambda: self._consumer.committed(wanted, ASK_TIMEOUT_S),
+            self._tell_of_hanging,
         )
         names = {self._settings.topic(topic): topic for topic in INPUTS}
         committed: dict[int, dict[str, int]] = {number: {} for number in self._partitions}
@@ -133,8 +142,8 @@ class _Asked:
                 committed[tp.partition][names[tp.topic]] = tp.offset
         return committed
 
-    def log_ends(self) -> dict[int, dict[str, int]]:
-        names = {topic: self._settings.topic(topic) for topic in (*CHANGELOGS, *DECISIONS)}
+    def log_ends(self, topics: tuple[str, ...] = LOGS) -> dict[int, dict[str, int]]:
+        names = {topic: self._settings.topic(topic) for topic in topics}
         places = [(name, number) for name in names.values() for number in self._partitions]
         consumer = reader(self._settings, isolation="read_uncommitted")
         try:
@@ -165,7 +174,34 @@ class _Asked:
 
         return self._insist(f"the end of {place.topic}/{number}", ask_once)
 
-    def _insist(self, what: str, ask_once: Callable[[], T]) -> T:
+    def _tell_of_hanging(self, waited_s: float) -> bool:
+        """Say what may be wrong once no transaction of ours can be open any more."""
+        limit_s = self._settings.transaction_timeout_ms / 1000 + ABORTED_WITHIN_S
+        if waited_s < limit_s:
+            return False
+        logger.warning(
+            "Kafka has held back the offsets of group %s for %.0f s, longer than a transaction may "
+            "be open. Where it answers otherwise, one hangs: see `kafka-transactions.sh "
+            "--bootstrap-server %s find-hanging --broker-id N` for each broker, and end it with "
+            "its `abort`. Nothing is lost meanwhile; these partitions wait",
+            self._settings.group,
+            waited_s,
+            self._settings.bootstrap,
+        )
+        return True
+
+    def _insist(
+        self,
+        what: str,
+        ask_once: Callable[[], T],
+        tell: Callable[[float], bool] = lambda _waited_s: True,
+    ) -> T:
+        """
+        Return what *ask_once* does, once it does.
+
+        tell: says more, given for how many seconds it did not; returns whether it has.
+        """
+        begun_s, told = time.monotonic(), False
         while not self._cancelled.is_set():
             try:
                 return ask_once()
@@ -176,5 +212,6 @@ class _Asked:
                 if found.fatal():
                     raise Halt(f"{what}: {found.str()}") from error
                 logger.info("restore waits for %s: %s", what, found.str())
+                told = told or tell(time.monotonic() - begun_s)
                 self._cancelled.wait(ASK_AGAIN_S)
         raise Cancelled

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from streams.core.fold import DUE_AT_ONCE_MS, DUE_BY_POLICY_MS
+from streams.core.changes import DUE_AT_ONCE_MS, DUE_BY_POLICY_MS
 from streams.core.reasons import PRODUCTS
 from streams.core.times import NEVER_MS
 from streams.state import rows
@@ -130,6 +130,10 @@ class Timers:
                 self._fired.discard(timer)
             elif self._next_due_ms is not None:
                 self._next_due_ms = min(self._next_due_ms, timer[0])
+
+    def held_users(self, limit: int) -> int:
+        """Return how many wait for a hold to end, *limit* at most."""
+        return len(self._view.due(DUE_BY_POLICY_MS, limit))
 
     def roll_back(self) -> None:
         """Forget what fired and was not persisted."""

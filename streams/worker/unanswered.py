@@ -4,8 +4,9 @@ What readers of uncommitted data have seen of aborted transactions, until it is 
 Such a reader keeps a grant that was taken back for as long as nothing else is said of its key, and
 nothing else need be said: the records that led to it may, read again in one batch with an
 objection, lead to no change at all.  So what an aborted transaction said is kept here until a
-committed record outranks it.  What is left when all inputs have been read again is answered in a
-later epoch: the user's decision, permissions and items, as they stand.
+committed record outranks it.  What is left when all inputs have been read again, and timers have
+fired again and fan-outs have gone on, is answered in a later epoch: the user's decision,
+permissions and items, as they stand.
 Source: contract.md, "Topics": a reader of uncommitted data ends in the same state.
 """
 
@@ -69,9 +70,11 @@ class Unanswered:
     """
 
     def __init__(self, store: Store) -> None:
+        self._store = store
         self._said: dict[Key, Said] = {}
         self._left: dict[str, int] = {}  # users and epochs
         self._until: dict[str, int] = {}
+        self._until_ms = 0
         self._moved_s = time.monotonic()
         self._settling = False
         self._noted: bool | None = False  # whether the state has the row; None: who knows
@@ -80,21 +83,27 @@ class Unanswered:
             self._left = msgspec.json.decode(rows.decode_text(data), type=dict[str, int])
             self._noted = True
 
-    def add(self, said: Mapping[Key, Said], until: Mapping[str, int]) -> None:
-        """Keep what aborted records *said*; their inputs are read again once *until* is reached."""
+    def add(self, said: Mapping[Key, Said], until: Mapping[str, int], until_ms: int) -> None:
+        """
+        Keep what aborted records *said*.
+
+        It is said again, as far as it is true, once the inputs are read up to *until*, and the
+        timers that were due at *until_ms* have fired.
+        """
         for key, each in said.items():
             known = self._said.get(key)
             if known is None or each.outranks(known):
                 self._said[key] = each
         for topic, offset in until.items():
             self._until[topic] = max(offset, self._until.get(topic, 0))
+        self._until_ms = max(until_ms, self._until_ms)
         self._moved_s = time.monotonic()
         if said:
             self._noted = None
 
-    def aborted(self, outputs: Iterable[Output], until: Mapping[str, int]) -> None:
-        """Keep what *outputs* of a transaction that was rolled back have said."""
-        self.add(dict(_read_all(outputs)), until)
+    def aborted(self, outputs: Iterable[Output], until: Mapping[str, int], until_ms: int) -> None:
+        """Keep what *outputs* of a transaction that was rolled back have said; see `add`."""
+        self.add(dict(_read_all(outputs)), until, until_ms)
 
     def roll_back(self) -> None:
         """Forget what was noted or settled in cycles that are not committed."""
@@ -108,6 +117,7 @@ class Unanswered:
             self._said.clear()
             self._left.clear()
             self._until.clear()
+            self._until_ms = 0
         if self._said:
             for key, said in _read_all(outputs):
                 known = self._said.get(key)
@@ -118,12 +128,28 @@ class Unanswered:
         """Note that records still come."""
         self._moved_s = time.monotonic()
 
-    def is_due(self, positions: Mapping[str, int]) -> bool:
-        """Whether all inputs have been read again, by *positions*, and something is left."""
+    def is_due(self, positions: Mapping[str, int], *, held: bool = False) -> bool:
+        """
+        Whether something is left although all is committed that was to be said again.
+
+        positions: those committed, as the store's timers and fan-outs are.
+        held: these may stand still for days, so nobody waits for them.
+        """
         if self._settling or not (self._said or self._left):
             return False
         reached = all(positions[topic] >= offset for topic, offset in self._until.items())
-        return reached or time.monotonic() - self._moved_s > QUIET_S
+        if not reached and time.monotonic() - self._moved_s <= QUIET_S:
+            return False
+        return held or not (self._has_timers_due() or self._has_fanouts())
+
+    def _has_timers_due(self) -> bool:
+        first = next(iter(self._store.scan(rows.TIMER)), None)
+        return first is not None and rows.timer_of(first[0])[0] <= self._until_ms
+
+    def _has_fanouts(self) -> bool:
+        """Whether items of the users are still being answered."""
+        keys = [rows.job_key(user_id) for user_id in self._users()]
+        return any(data is not None for data in self._store.get_many(keys))
 
     def settle(self) -> dict[str, int]:
         """Return the users to be answered anew, each in an epoch above the one given."""
@@ -132,11 +158,11 @@ class Unanswered:
         logger.warning("what aborted transactions said of %d users is answered anew", len(users))
         return users
 
-    def has_work(self, positions: Mapping[str, int]) -> bool:
+    def has_work(self, positions: Mapping[str, int], *, held: bool = False) -> bool:
         """Whether there is something to answer, or nothing left and a row that says otherwise."""
         if not self._settling and self._noted and not (self._said or self._left):
             return True
-        return self.is_due(positions)
+        return self.is_due(positions, held=held)
 
     def notes(self, outputs: Iterable[Output]) -> list[Row]:
         """Return the row by which another worker would know what *outputs* leave, if it is new."""

@@ -16,8 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import topics
+from streams.audit.chain import Chain
+from streams.audit.decisions import Decisions
 from streams.audit.topics import Topics as AuditedTopics
 from streams.core import seeds
+from streams.core.changes import Cause, UserRow
 from streams.core.decode import (
     decode_value,
     language,
@@ -26,12 +29,12 @@ from streams.core.decode import (
     valid_user_id,
 )
 from streams.core.fanout import Era, Job
-from streams.core.fold import Cause, UserRow
 from streams.core.item import Item
 from streams.core.policy import Policy
 from streams.core.receipts import ReceiptRow, StoreRow
 from streams.core.refusals import REFUSALS
 from streams.core.times import NEVER_MS
+from streams.core.trail import HASH, NO_RECORD
 from streams.core.user import User
 from streams.core.verdict import Decision
 from streams.dead_letters.letter import INPUTS, in_order, read_letter
@@ -52,6 +55,7 @@ from streams.training.lines import Csv, JsonLines
 from streams.worker.acknowledgements import Acknowledgements
 from streams.worker.intake import Fetched, take_in
 from streams.worker.rebuild import _Readable
+from streams.worker.trail import decode_head, head_row
 from tests.making import NOW_MS, grown_up, user_of
 from topics.public import facts
 
@@ -341,6 +345,19 @@ _POLICY: Final = (
 )
 
 
+def _chained(data: bytes) -> None:
+    chain = Chain(0, 0, {})
+    chain.add(0, KEY, data, {HASH: b"0"})
+    chain.end(1)
+
+
+def _proven(data: bytes) -> None:
+    decisions = Decisions(0)
+    decisions.stands(KEY, data)
+    decisions.stands_since(KEY, data)
+    decisions.end(NOW_MS)
+
+
 def _decoders() -> Iterator[tuple[str, Decoder]]:
     for name in INPUTS:
         yield f"value in {name}", Decoder(_value_of(name), (), _values(name))
@@ -364,6 +381,8 @@ def _decoders() -> Iterator[tuple[str, Decoder]]:
     yield "lost user", Decoder(_user_seed, (Halt,), _values("eligibility"))
     yield "lost item", Decoder(_item_seed, (Halt,), _values("training-content"))
     yield "audited item", Decoder(_audited, (CheckFailed,), _values("training-content"))
+    yield "audit trail", Decoder(_chained, (), _values("audit-trail"))
+    yield "proven decision", Decoder(_proven, (), _values("eligibility"))
     yield "kept value", Decoder(_kept_value, REFUSALS, _values("content"))
 
 
@@ -378,6 +397,7 @@ def _states() -> Iterator[tuple[str, Decoder]]:
         ("job's row", rows.decode_job, rows.encode_job(job)),
         ("receipt's row", rows.decode_receipt, rows.encode_receipt(receipt)),
         ("number's row", rows.decode_number, rows.encode_number(7)),
+        ("trail's row", decode_head, head_row(NO_RECORD)[1] or b""),
         ("text's row", rows.decode_text, rows.encode_text("text")),
         ("user's key", rows.user_of, rows.user_key("u1")),
         ("dead letter's key", rows.dead_letter_of, rows.dead_letter_key("u1", 7)),

@@ -3,6 +3,7 @@ Stands between workers and Kafka, and makes the network bad.
 """
 
 import asyncio
+import random
 import threading
 from typing import Final, Self
 
@@ -10,6 +11,7 @@ from streams.kafka.local import HOST
 
 CHUNK_BYTES: Final = 64 * 1024
 START_S: Final = 10.0
+RESEND_S: Final = 0.2  # Linux's least; twice as long each further time
 
 
 class Proxy:
@@ -18,11 +20,12 @@ class Proxy:
 
     delay_s: may be set at any time, and holds for all connections: each piece is passed on so late,
     in order, as TCP has it.
+    loss: the share of pieces that come only when they are sent again; may be set at any time.
     """
 
     def __init__(self, port: int, target_port: int) -> None:
         self.port, self._target_port = port, target_port
-        self.delay_s = 0.0
+        self.delay_s = self.loss = 0.0
         self._flows: asyncio.Event | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
@@ -104,12 +107,18 @@ class Proxy:
             for each in writers:
                 each.transport.abort()
 
+    def _late_s(self) -> float:
+        late_s, resend_s = self.delay_s, RESEND_S
+        while random.random() < self.loss:
+            late_s, resend_s = late_s + resend_s, 2 * resend_s
+        return late_s
+
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass on until one side ends, and end the other."""
         try:
             while chunk := await reader.read(CHUNK_BYTES):
-                if self.delay_s:
-                    await asyncio.sleep(self.delay_s)
+                if late_s := self._late_s():
+                    await asyncio.sleep(late_s)
                 assert self._flows is not None
                 await self._flows.wait()
                 writer.write(chunk)

@@ -10,18 +10,25 @@ from pathlib import Path
 from typing import Final
 
 from streams import proof
-from streams.bench.faults import broker, clock, disk, importing, network, workers
+from streams.bench.faults import (
+    broker,
+    clock,
+    coordinator,
+    disk,
+    importing,
+    network,
+    workers,
+)
 from streams.bench.faults.check import Violation, violations
 from streams.bench.faults.load import NOTICE_ENDS_S
-from streams.bench.faults.plan import KINDS, Fault, plan
+from streams.bench.faults.plan import KINDS, Fault, lacking, plan
 from streams.bench.faults.scene import LOOK_S, Say, Scene, Wounded, running_scene
-from streams.errors import CommandError
+from streams.errors import CommandError, Unreachable
 from streams.proof import INPUTS, OUTPUTS
 
 REST_S: Final = 120.0  # in which what is left must be done, once the load has ended
 NOT_HERE: Final = {
-    "three brokers": "this command starts one broker: no coordinator moves to another",
-    "kernel network": "packets are delayed and connections cut by a proxy, not dropped by tc",
+    "kernel network": "packets are late or lost, and connections cut, by a proxy, not by tc",
 }
 
 Act = Callable[[Scene, Fault], str]
@@ -31,14 +38,21 @@ ACTS: Final[Mapping[str, Act]] = {
     "outage": workers.outage,
     "broker-kill": broker.kill,
     "broker-freeze": broker.freeze,
+    "broker-slow": broker.slow_one,
     "storm": workers.storm,
     "clock": clock.wrong,
     "store": disk.damage,
     "network-slow": network.slow,
     "network-cut": network.cut,
+    "network-loss": network.lose,
     "network-stall": network.stall,
     "disk": disk.full,
     "import": importing.run,
+    "one-broker-kill": broker.kill_one,
+    "one-broker-freeze": broker.freeze_one,
+    "one-broker-stall": network.stall_one,
+    "transaction-coordinator": coordinator.of_transactions,
+    "group-coordinator": coordinator.of_group,
 }
 assert ACTS.keys() == KINDS.keys()
 
@@ -73,6 +87,7 @@ class Result:
 def run(
     folder: Path,
     bootstrap: str | None,
+    brokers: int,
     seed: int,
     kinds: Sequence[str],
     rate_per_s: float,
@@ -82,23 +97,24 @@ def run(
     """
     Run faults of *kinds* under load in *folder*, as long as *until* says of the next one.
 
-    bootstrap: a Kafka of others, to which no harm is done; else one is started.
+    bootstrap: a Kafka of others, to which no harm is done; else one of so many *brokers* is
+    started.
 
     Raises CommandError where the run itself goes wrong; what the service does wrong is a violation.
     """
     result = Result(unasked=tuple(kind for kind in KINDS if kind not in kinds))
-    for kind, why in _not_here(kinds, own_kafka=bootstrap is None):
+    for kind, why in _not_here(kinds, brokers if bootstrap is None else 0):
         result.skipped[kind] = why
         say(f"skipped: {kind}: {why}")
     left = [kind for kind in kinds if kind not in result.skipped]
-    with running_scene(folder, bootstrap, seed, rate_per_s, say) as scene:
+    with running_scene(folder, bootstrap, brokers, seed, rate_per_s, say) as scene:
         say("starting the workers")
         try:
             with scene.load:
                 scene.start_all()
                 scene.wait_until_whole()
                 if left:
-                    _run_faults(scene, plan(seed, left), until, result, say)
+                    _run_faults(scene, plan(seed, left, brokers), until, result, say)
         except CommandError as error:  # the check tells the more of it
             rule = "whole" if isinstance(error, Wounded) else "load"
             result.violations.append(Violation(rule, "", "", str(error)))
@@ -112,11 +128,9 @@ def run(
     return result
 
 
-def _not_here(kinds: Sequence[str], *, own_kafka: bool) -> Iterator[tuple[str, str]]:
-    if not own_kafka:
-        for kind in kinds:
-            if kind.startswith(("broker-", "network-")):
-                yield kind, "only a Kafka started here is harmed, not that of --bootstrap"
+def _not_here(kinds: Sequence[str], brokers: int) -> Iterator[tuple[str, str]]:
+    """Yield what cannot be had with so many *brokers* of our own on this machine, and why."""
+    yield from lacking(kinds, brokers).items()
     if "disk" in kinds and (why := disk.why_not_full()):
         yield "disk", why
 
@@ -156,6 +170,8 @@ def _act(scene: Scene, fault: Fault, result: Result) -> str:
         return ACTS[fault.kind](scene, fault)
     except Wounded:
         raise
+    except Unreachable as error:  # a broker that does not come back: what follows means nothing
+        raise Wounded(str(error)) from error
     except CommandError as error:
         result.violations.append(Violation(fault.kind, "", "", f"{fault}: {error}"))
         return "VIOLATION"

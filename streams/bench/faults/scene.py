@@ -1,9 +1,9 @@
 """
-What faults are done to: Kafka, two workers behind a proxy, a third that visits, and the load.
+What faults are done to: Kafka, two workers behind proxies, a third that visits, and the load.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
@@ -15,9 +15,10 @@ from streams.bench.faults.process import Worker
 from streams.bench.faults.proxy import Proxy
 from streams.bench.faults.watch import Watch
 from streams.bench.run import fresh_place
-from streams.errors import CommandError
-from streams.kafka.local import HOST, LocalKafka, free_port
-from streams.settings import Settings
+from streams.errors import CommandError, Unreachable
+from streams.kafka.local_cluster import LocalCluster, free_ports
+from streams.kafka.local_properties import HOST
+from streams.settings import DEFAULT_SESSION_TIMEOUT_MS, Settings
 
 PARTITIONS: Final = 4
 WHOLE_S: Final = 120.0  # on a busy machine; a second or two after a session's end on an idle one
@@ -30,6 +31,7 @@ BROKER: Final = {
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "200",  # Default 10 s.
 }
 WORKER: Final = {
+    "BREAKER_USERS_MIN": 1_000_000,  # people change their minds all the time here
     "SESSION_TIMEOUT_MS": 5_000,  # longer than Kafka is away; as short as that allows
     "REBALANCE_TIMEOUT_MS": 30_000,
     # Small, so that what is large in production comes about: jobs, and batches that cut a backlog.
@@ -53,6 +55,7 @@ class Scene:
     ended: what workers that ended by themselves said last; they are started again.
     crashes: those of them that no reason was given for.
     starts_ms: when workers were started after there had been none.
+    proxies: what stands between workers and each broker; none before a Kafka of others.
     """
 
     def __init__(
@@ -60,19 +63,21 @@ class Scene:
         folder: Path,
         settings: Settings,
         load: Load,
-        kafka: LocalKafka | None,
-        proxy: Proxy | None,
+        kafka: LocalCluster | None,
+        proxies: Sequence[Proxy],
     ) -> None:
         self.folder, self.settings, self.load = folder, settings, load
-        self._kafka, self._proxy = kafka, proxy
+        self._kafka, self.proxies = kafka, proxies
         self.watch = Watch(settings)
-        bootstrap = settings.bootstrap if proxy is None else f"{HOST}:{proxy.port}"
+        bootstrap = ",".join(f"{HOST}:{proxy.port}" for proxy in proxies) or settings.bootstrap
         shared = {
             "BOOTSTRAP": bootstrap,
             "TOPIC_PREFIX": settings.topic_prefix,
             **variables(),
             **WORKER,
         }
+        if kafka is None:  # which may not allow a shorter one
+            shared["SESSION_TIMEOUT_MS"] = DEFAULT_SESSION_TIMEOUT_MS
         self.workers = [Worker(f"worker-{no}", folder, shared) for no in range(1, WORKERS + 1)]
         self.visitor = Worker("visitor", folder, shared)
         self.ended: list[str] = []
@@ -80,16 +85,10 @@ class Scene:
         self.starts_ms: list[int] = []
 
     @property
-    def kafka(self) -> LocalKafka:
+    def kafka(self) -> LocalCluster:
         """The Kafka that faults are done to."""
         assert self._kafka is not None, "a Kafka of others is left alone"
         return self._kafka
-
-    @property
-    def proxy(self) -> Proxy:
-        """What stands between it and the workers."""
-        assert self._proxy is not None, "nothing stands before a Kafka of others"
-        return self._proxy
 
     def close(self) -> None:
         """End all workers."""
@@ -126,8 +125,17 @@ class Scene:
             time.sleep(LOOK_S)
 
     def wait_until_whole(self) -> None:
-        """Return when both workers serve, each some partitions, and Kafka takes the load."""
+        """
+        Return when both workers serve, each some partitions, and Kafka takes the load.
+
+        Of several brokers all have caught up then: the next one lost is one again.
+        """
         self.wait_until_served(*self.workers)
+        if self._kafka is not None:
+            try:
+                self._kafka.wait_until_in_sync()
+            except Unreachable as error:
+                raise Wounded(str(error)) from error
         sent, deadline_s = self.load.sent, time.monotonic() + WHOLE_S
         while self._answered() < sent and self.load.is_alive():
             if time.monotonic() > deadline_s:
@@ -186,27 +194,28 @@ class Scene:
 
 @contextmanager
 def running_scene(
-    folder: Path, bootstrap: str | None, seed: int, rate_per_s: float, say: Say
+    folder: Path, bootstrap: str | None, brokers: int, seed: int, rate_per_s: float, say: Say
 ) -> Iterator[Scene]:
     """
     Return a scene with a load, in which no worker runs yet; all ends with it.
 
-    bootstrap: a Kafka of others; else one is started, behind a proxy.
+    bootstrap: a Kafka of others; else one of so many *brokers* is started, each behind a proxy.
     """
     with ExitStack() as stack:
-        kafka = proxy = None
+        kafka, proxies = None, []
         if bootstrap is None:
             stack.enter_context(kafka_of_our_own())
-            say("starting Kafka")
-            taken, told = free_port(), free_port()
+            say("starting Kafka" + (f", {brokers} brokers" if brokers > 1 else ""))
+            ports = free_ports(2 * brokers)
+            proxied = list(zip(ports[:brokers], ports[brokers:], strict=True))
             kafka = stack.enter_context(
-                LocalKafka(folder / "kafka", properties=BROKER, proxied=(taken, told), say=say)
+                LocalCluster(folder / "kafka", brokers, properties=BROKER, proxied=proxied, say=say)
             )
-            proxy = stack.enter_context(Proxy(told, taken))
+            proxies = [stack.enter_context(Proxy(told, taken)) for taken, told in proxied]
             bootstrap = kafka.bootstrap
         place = stack.enter_context(fresh_place(bootstrap, PARTITIONS, folder, "faults"))
         settings = settings_at(bootstrap, place.prefix)
         load = Load(settings, seed, rate_per_s=rate_per_s, fresh=10)
-        scene = Scene(place.folder, settings, load, kafka, proxy)
+        scene = Scene(place.folder, settings, load, kafka, proxies)
         stack.callback(scene.close)
         yield scene

@@ -14,7 +14,7 @@ from types import FrameType
 
 from confluent_kafka import Consumer, KafkaException, Message, Producer
 
-from streams.core.fold import UserRow
+from streams.core.changes import UserRow
 from streams.core.item import Item
 from streams.core.outputs import Output
 from tests.bench.peers import job

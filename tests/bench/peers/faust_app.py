@@ -19,7 +19,7 @@ import msgspec
 from streams.core import decode
 from streams.core import item as items
 from streams.core import user as users
-from streams.core.fold import Origin, UserRow
+from streams.core.changes import Origin, UserRow
 from streams.core.item import Item
 from streams.core.outputs import Output, Writer
 from streams.core.policy import Policy

@@ -18,7 +18,7 @@ from quixstreams import Application, State, message_context
 from quixstreams.models import Topic
 from quixstreams.models.serializers import SerializationContext, Serializer
 
-from streams.core.fold import UserRow
+from streams.core.changes import UserRow
 from streams.core.item import Item
 from streams.core.outputs import Output
 from tests.bench.peers import job
