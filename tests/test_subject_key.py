@@ -39,6 +39,7 @@ from tests.worker_process import (
 from tests.worker_settings import environ_of
 
 PARTITIONS: Final = 2
+SESSION_TIMEOUT_MS: Final = 10_000  # none is killed, so nobody waits for it
 KEY: Final = "key-3kQx9-of-pseudonyms-0123456789abcdef"
 OTHER_KEY: Final = KEY[::-1]
 SUBJECTS: Final = Subjects(KEY)
@@ -55,9 +56,19 @@ class Scene:
     def __init__(self, kafka: LocalKafka, folder: Path) -> None:
         self.kafka, self.folder = kafka, folder
         self.prefix = f"t{uuid.uuid4().hex[:10]}."
-        self.worker = Worker(kafka, self.prefix, folder / "state", SUBJECT_KEY=KEY)
+        self.worker = self.another("state", SUBJECT_KEY=KEY)
         self.file = folder / "objections.jsonl"
         self.file.write_text(json.dumps(objection(user_id=BOB, objection_id="o-bob")) + "\n")
+
+    def another(self, name: str, **variables: Any) -> Worker:
+        """Return a worker with a folder of its own, not started."""
+        return Worker(
+            self.kafka,
+            self.prefix,
+            self.folder / name,
+            session_timeout_ms=SESSION_TIMEOUT_MS,
+            **variables,
+        )
 
     def send(self, *records: tuple[str, dict[str, Any]]) -> None:
         """Send records, and wait until all is decided."""
@@ -82,8 +93,7 @@ class Scene:
     def refused(self) -> list[Worker]:
         """Return workers with another key and with none, once they have ended."""
         found = [
-            Worker(self.kafka, self.prefix, self.folder / f"other-{uuid.uuid4().hex}", **variables)
-            for variables in NOT_THE_KEY
+            self.another(f"other-{uuid.uuid4().hex}", **variables) for variables in NOT_THE_KEY
         ]
         for each in found:
             each.start()
