@@ -366,6 +366,20 @@ def test_a_right_taken_away_ends_a_worker_that_loses_nothing(scene: Access) -> N
     assert "OBJECTION" in truth.users["ann"].reasons["facebook"]
 
 
+def test_a_benchmark_runs_where_tls_and_passwords_are_demanded(scene: Access) -> None:
+    """
+    All clients of a benchmark connect as the variables say: those who write, read and make topics.
+    """
+    done = scene.process(
+        ADMIN,
+        *("bench", "throughput", "--peers=ours", "--records=300", "--repeats=1", "--partitions=2"),
+        f"--bootstrap={scene.secured.kafka.bootstrap}",
+    )
+
+    assert 0 == done.status, done
+    assert "ours-1: " in done.errors
+
+
 @pytest.fixture(scope="module")
 def refused(scene: Access) -> dict[tuple[str, str], Done]:
     """Return how commands end with a wrong password, a wrong certificate, and without any right."""

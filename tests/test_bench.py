@@ -11,7 +11,7 @@ import psutil
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from streams.bench import peers, report, systems, workload
+from streams.bench import connection, peers, report, systems, workload
 from streams.bench.latency import growth, spread
 from streams.bench.run import differences
 from streams.bench.throughput import Throughput
@@ -204,3 +204,21 @@ def _run(system: str, events_per_s: float) -> Throughput:
         outputs=100,
         differences=(),
     )
+
+
+def test_a_kafka_that_is_started_is_shown_no_credentials(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """
+    Clients are as OBJECTIONS_KAFKA_ variables say, which peers cannot be; not of a Kafka of ours.
+    """
+    monkeypatch.setenv("OBJECTIONS_KAFKA_SECURITY_PROTOCOL", "SSL")
+    place = peers.Place("127.0.0.1:1", "p.", 1, tmp_path)
+
+    assert "SSL" == connection.options_at("127.0.0.1:1")["security.protocol"]
+    with pytest.raises(UsageProblem, match="give --peers ours"):
+        systems.System("faust", place)
+    with connection.kafka_of_our_own():
+        assert "security.protocol" not in connection.options_at("127.0.0.1:1")
+        systems.System("faust", place)
+    assert "OBJECTIONS_KAFKA_SECURITY_PROTOCOL" in os.environ

@@ -21,6 +21,7 @@ from streams import proof
 from streams.commands import main
 from streams.core.policy import Policy
 from streams.core.subjects import HEADER, Subjects
+from streams.intake.desk import Desk
 from streams.kafka.local import LocalKafka
 from streams.kafka.partitioner import partition_of
 from streams.proof import OUTPUTS, Record, compacted
@@ -32,17 +33,19 @@ from tests.worker_process import (
     apply_topics,
     assert_proven,
     settings_of,
+    wait_for,
     wait_until_caught_up,
 )
 from tests.worker_settings import environ_of
 
 PARTITIONS: Final = 2
+SESSION_TIMEOUT_MS: Final = 10_000  # none is killed, so nobody waits for it
 KEY: Final = "key-3kQx9-of-pseudonyms-0123456789abcdef"
 OTHER_KEY: Final = KEY[::-1]
 SUBJECTS: Final = Subjects(KEY)
 CHANGELOGS: Final = ("objections-users-changelog", "objections-content-changelog")
-USERS: Final = tuple(f"user3kQx9-{name}" for name in ("ann", "bob", "cat", "dan"))
-ANN, BOB, CAT, DAN = USERS
+USERS: Final = tuple(f"user3kQx9-{name}" for name in ("ann", "bob", "cat", "dan", "eve"))
+ANN, BOB, CAT, DAN, EVE = USERS
 NOT_THE_KEY: Final[tuple[dict[str, Any], ...]] = ({}, {"SUBJECT_KEY": OTHER_KEY})
 STILL: Final = tuple(f"user3kQx9-still{number}" for number in range(4))
 
@@ -53,9 +56,19 @@ class Scene:
     def __init__(self, kafka: LocalKafka, folder: Path) -> None:
         self.kafka, self.folder = kafka, folder
         self.prefix = f"t{uuid.uuid4().hex[:10]}."
-        self.worker = Worker(kafka, self.prefix, folder / "state", SUBJECT_KEY=KEY)
+        self.worker = self.another("state", SUBJECT_KEY=KEY)
         self.file = folder / "objections.jsonl"
         self.file.write_text(json.dumps(objection(user_id=BOB, objection_id="o-bob")) + "\n")
+
+    def another(self, name: str, **variables: Any) -> Worker:
+        """Return a worker with a folder of its own, not started."""
+        return Worker(
+            self.kafka,
+            self.prefix,
+            self.folder / name,
+            session_timeout_ms=SESSION_TIMEOUT_MS,
+            **variables,
+        )
 
     def send(self, *records: tuple[str, dict[str, Any]]) -> None:
         """Send records, and wait until all is decided."""
@@ -80,8 +93,7 @@ class Scene:
     def refused(self) -> list[Worker]:
         """Return workers with another key and with none, once they have ended."""
         found = [
-            Worker(self.kafka, self.prefix, self.folder / f"other-{uuid.uuid4().hex}", **variables)
-            for variables in NOT_THE_KEY
+            self.another(f"other-{uuid.uuid4().hex}", **variables) for variables in NOT_THE_KEY
         ]
         for each in found:
             each.start()
@@ -106,7 +118,8 @@ def scene(kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     with found.worker as worker:
         worker.wait_ready()
         found.send(
-            *allowed(*USERS, *STILL),
+            *allowed(ANN, BOB, CAT, DAN, *STILL),
+            ("account-ages", grown_up(user_id=EVE)),
             ("objections", objection(user_id=BOB, objection_id="o-bob")),
             ("objections", {"user_id": CAT, "action": "nonsense"}),
             ("account-ages", {**grown_up(user_id=DAN), "account": "deleted"}),
@@ -174,6 +187,30 @@ def test_commands_that_know_the_key_are_given_ids(scene: Scene) -> None:
     assert 0 == verified.exit_code, verified.output
 
 
+def test_who_has_still_to_be_told_is_listed_by_id(scene: Scene) -> None:
+    """
+    The list of people without a notice has ids: they are who is to be told.
+    """
+    listed = scene.run("notices")
+
+    assert 0 == listed.exit_code, listed.output
+    assert [EVE] == [json.loads(line)["user_id"] for line in listed.stdout.splitlines()]
+
+
+def test_the_form_finds_receipts_by_id(scene: Scene) -> None:
+    """
+    Who shows people their receipts asks for them by id.
+    """
+    desk = Desk(settings_of(scene.kafka, scene.prefix, SUBJECT_KEY=KEY), PARTITIONS, scene.folder)
+    desk.start()
+    try:
+        wait_for(lambda: desk.is_complete, "the receipts")
+        assert ["o-bob"] == list(desk.of_user(BOB))
+        assert {"filed"} == desk.receipts(BOB, "o-bob").keys()
+    finally:
+        desk.stop()
+
+
 @pytest.mark.parametrize("key", [None, OTHER_KEY])
 def test_commands_without_the_key_say_so(scene: Scene, key: str | None) -> None:
     """
@@ -183,6 +220,7 @@ def test_commands_without_the_key_say_so(scene: Scene, key: str | None) -> None:
         ("explain", BOB),
         ("receipt", "o-bob", "--user", BOB),
         ("dead-letters", "list"),
+        ("notices",),
         ("import", "--verify", str(scene.file), "--topic", "objections"),
     ):
         done = scene.run(*arguments, key=key)

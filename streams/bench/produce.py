@@ -12,6 +12,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams.bench.child import Child, Parent, counter
+from streams.bench.connection import options_at
 from streams.bench.workload import Record, make
 from streams.errors import CommandError
 
@@ -95,7 +96,7 @@ def connect(bootstrap: str, linger_ms: int) -> Producer:
     """Return a producer as the contract has it; `flush` raises what a delivery has failed with."""
     return Producer(
         {
-            "bootstrap.servers": bootstrap,
+            **options_at(bootstrap),
             "partitioner": "murmur2_random",
             "enable.idempotence": True,
             "linger.ms": linger_ms,

@@ -14,13 +14,13 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 import topics
+from streams.bench.connection import options_at, settings_at
 from streams.bench.peers import Place
 from streams.bench.systems import System
 from streams.bench.watch import Seen, Watcher
 from streams.bench.workload import Allowed
 from streams.errors import CommandError
 from streams.kafka import admin
-from streams.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Offsets:
     def __init__(self, place: Place, group: str) -> None:
         self._consumer = Consumer(
             {
-                "bootstrap.servers": place.bootstrap,
+                **options_at(place.bootstrap),
                 "group.id": group,
                 "enable.auto.commit": False,
                 # Else the answer waits for transactions that are under way.
@@ -77,7 +77,7 @@ class Offsets:
 def fresh_place(bootstrap: str, partitions: int, folder: Path, label: str) -> Iterator[Place]:
     """Make topics under a prefix of their own, and delete them afterwards."""
     prefix = f"bench-{uuid.uuid4().hex[:8]}-{label}."
-    settings = Settings(bootstrap=bootstrap, topic_prefix=prefix)
+    settings = settings_at(bootstrap, prefix)
     client = admin.connect(settings)
     own_folder = folder / prefix
     own_folder.mkdir(parents=True)

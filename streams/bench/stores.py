@@ -16,6 +16,7 @@ import msgspec
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
 
 from streams.bench import produce
+from streams.bench.connection import settings_at
 from streams.bench.latency import Spread, spread
 from streams.bench.peers import Place
 from streams.bench.run import Offsets, Say
@@ -25,7 +26,6 @@ from streams.core.receipts import Receipt
 from streams.errors import CommandError
 from streams.kafka.reader import fetch, reader
 from streams.program import Program
-from streams.settings import Settings
 
 BIG: Final = "big"  # the account with many items, and its objection
 STALL_TIMEOUT_S: Final = 120.0  # without any progress
@@ -112,7 +112,7 @@ class _Receipts:
         self.found: dict[str, Receipt] = {}
         self._store = store
         self._programs = programs
-        self._consumer = reader(Settings(bootstrap=place.bootstrap, topic_prefix=place.prefix))
+        self._consumer = reader(settings_at(place.bootstrap, place.prefix))
         topic = f"{place.prefix}receipts"
         self._consumer.assign(
             [TopicPartition(topic, number, OFFSET_BEGINNING) for number in range(place.partitions)]

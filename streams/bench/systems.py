@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 import psutil
 
+from streams.bench.connection import variables as variables_of_kafka
 from streams.bench.peers import PEERS, Launch, Place, check_program, python_path
 from streams.errors import UsageProblem
 from streams.kafka.cache import Say, say_on_stderr
@@ -43,6 +44,11 @@ class System(Program):
 
     def __init__(self, name: str, place: Place, **variables: str) -> None:
         self.group = f"{place.prefix}{'objections' if name == OURS else 'peer'}"
+        if name != OURS and variables_of_kafka():
+            raise UsageProblem(
+                f"{name} cannot connect as OBJECTIONS_KAFKA_ variables say, only ours can. Remedy: "
+                "give --peers ours, or unset them."
+            )
         launch = _ours(place) if name == OURS else PEERS[name].launch(place)
         environ = launch.environ | variables
         log_path = place.folder / f"{name}.log"

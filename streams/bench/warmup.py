@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 import topics
 from streams.bench.child import Child, Parent
+from streams.bench.connection import options_at
 from streams.bench.peers import Place
 from streams.bench.run import Say
 from streams.bench.watch import FETCH_RECORDS, POLL_S
@@ -44,7 +45,7 @@ def warm_up(place: Place, seconds: float, say: Say) -> None:
 
 def _write(place: Place, parent: Parent) -> None:
     workload = make(RECORDS, seed=0)
-    options = {"bootstrap.servers": place.bootstrap, "log_level": 3}
+    options = {**options_at(place.bootstrap), "log_level": 3}
     plain = Producer({**options, "enable.idempotence": True, "linger.ms": 0})
     producer = Producer(
         {
@@ -97,7 +98,7 @@ def _read(place: Place, role: topics.Role, parent: Parent) -> None:
     """Read the topics of *role*, waiting for each record as readers do."""
     consumer = Consumer(
         {
-            "bootstrap.servers": place.bootstrap,
+            **options_at(place.bootstrap),
             "log_level": 3,
             "group.id": f"{place.prefix}{role}",  # required, and not used
             "enable.auto.commit": False,

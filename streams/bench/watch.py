@@ -12,6 +12,7 @@ import msgspec
 from confluent_kafka import Consumer, TopicPartition
 
 from streams.bench.child import Child, Parent, counter
+from streams.bench.connection import options_at
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -98,7 +99,7 @@ def _watch(
 ) -> None:
     consumer = Consumer(
         {
-            "bootstrap.servers": bootstrap,
+            **options_at(bootstrap),
             "group.id": f"{prefix}watch",  # required, and not used
             "enable.auto.commit": False,
             "isolation.level": "read_committed",

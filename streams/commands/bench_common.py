@@ -57,7 +57,8 @@ def kafka_options(command: Command) -> Command:
         click.option(
             "--bootstrap",
             metavar="HOST:PORT",
-            help="Kafka to run on, without encryption; else one is started, and ended afterwards.",
+            help="Kafka to run on; else one is started, and ended afterwards. "
+            "Where OBJECTIONS_KAFKA_ variables say how to connect, ours alone can.",
         ),
     ):
         command = option(command)
@@ -138,6 +139,7 @@ def running_kafka(
     bootstrap: str | None, partitions: int, warmup_s: float, say: Say
 ) -> Iterator[tuple[str, Path]]:
     """Return a Kafka's address and a folder; what is started and made ends with it."""
+    from streams.bench.connection import kafka_of_our_own
     from streams.bench.run import fresh_place
     from streams.bench.warmup import warm_up
     from streams.kafka.local import LocalKafka
@@ -152,7 +154,7 @@ def running_kafka(
             yield read_settings(bootstrap).bootstrap, folder
             return
         say("starting Kafka", "")
-        with LocalKafka(folder / "kafka", c1_only=False) as kafka:
+        with kafka_of_our_own(), LocalKafka(folder / "kafka", c1_only=False) as kafka:
             if warmup_s:
                 with fresh_place(kafka.bootstrap, partitions, folder, "warm-up") as place:
                     warm_up(place, warmup_s, lambda text: say(text, ""))

@@ -52,7 +52,7 @@ DRY_RUN_FAULTS = 30
 @click.option(
     "--bootstrap",
     metavar="HOST:PORT",
-    help="Kafka to run on, without encryption, which no harm is done to; else one is started.",
+    help="Kafka to run on, which no harm is done to; else one is started.",
 )
 @click.option(
     "--keep",

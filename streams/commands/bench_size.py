@@ -99,9 +99,9 @@ def size_command(
             "files. Give both, or neither to have a Kafka started."
         )
     from streams.bench import size_report
+    from streams.bench.connection import settings_at
     from streams.bench.run import fresh_place
     from streams.bench.size import measure
-    from streams.settings import Settings
 
     with (
         progress() as say,
@@ -109,7 +109,7 @@ def size_command(
         fresh_place(address, 1, folder, "size") as place,
     ):
         measured = measure(
-            Settings(bootstrap=address, topic_prefix=place.prefix),
+            settings_at(address, place.prefix),
             kafka_data or folder / "kafka" / "data",
             folder,
             sample_accounts,

@@ -56,6 +56,7 @@ class Desk(threading.Thread):
         super().__init__(name="desk", daemon=True)
         self.failure: Future[None] = Future()
         self._settings = settings
+        self._subjects = settings.subjects()
         self._topic = settings.topic(RECEIPTS)
         self._partitions_n = partitions_n
         self._unread = set(range(partitions_n))
@@ -92,7 +93,7 @@ class Desk(threading.Thread):
         """Return the latest objections of a user: by id, the newest first."""
         rows = self._looked_at.execute(
             "SELECT value FROM receipts WHERE user_id = ? ORDER BY received_at DESC LIMIT ?",
-            (user_id, 2 * OBJECTIONS_MAX),
+            (self._subjects.of(user_id), 2 * OBJECTIONS_MAX),
         )
         found: dict[str, Receipts] = {}
         for (value,) in rows:
@@ -102,6 +103,7 @@ class Desk(threading.Thread):
 
     def receipts(self, user_id: str, objection_id: str) -> Receipts:
         """Return the receipts of one objection, by what was done."""
+        user_id = self._subjects.of(user_id)
         keys = [f"{user_id}/{objection_id}/{action}".encode() for action in ACTIONS]
         rows = self._looked_at.execute(
             "SELECT value FROM receipts WHERE key IN (?, ?) AND user_id = ? AND objection_id = ?",
@@ -142,6 +144,9 @@ class Desk(threading.Thread):
             key, value = message.key(), message.value()
             if not isinstance(key, bytes):
                 continue
+            if value is not None:
+                place = f"{self._topic}/{message.partition()}/{message.offset()}"
+                self._subjects.check_record(message.headers(), place)
             if value is None:
                 last[key] = None
                 continue

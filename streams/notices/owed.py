@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from streams.core.decode import valid_user_id
 from streams.core.notices import country_of, notice_is_owed
 from streams.core.policy import Policy
 from streams.core.user import NOBODY, User, merge
@@ -48,6 +49,7 @@ class Export:
         self._policy = policy
         self._now_ms = now_ms
         self._say = say
+        self._subjects = settings.subjects()
 
     def run(self) -> Iterator[Owed]:
         """Yield those to tell, one partition after the other; errors as `Reading`'s."""
@@ -60,20 +62,30 @@ class Export:
         found: dict[bytes, bytes] = {}
         unknown: set[bytes] = set()
         positions: dict[str, int] = {}
+        named_by = ""
         for key, value in reading.state(number):
-            if key[:1] == rows.POSITION:
+            if key == rows.SUBJECTS_KEY and value is not None:
+                named_by = rows.decode_text(value)
+            elif key[:1] == rows.POSITION:
                 name = key[1:].decode()
                 if value is not None and name in _TAILS:
                     positions[name] = rows.decode_number(value)
             elif key[:1] == rows.USER:
                 self._take(key, value, found, unknown)
+        if positions:
+            self._subjects.check(named_by, f"{self._settings.topic(USERS_CHANGELOG)}/{number}")
         tail = self._tail(reading, number, positions, found)
+        ids = self._ids(reading, number, found)
         for key, value in found.items():
-            user_id = rows.user_of(key)
-            user = merge(rows.decode_user(value).user, tail.get(user_id, NOBODY))
-            if notice_is_owed(user, self._policy, self._now_ms):
-                self.count.owed += 1
-                yield Owed(user_id, country_of(user))
+            name = rows.user_of(key)
+            user = merge(rows.decode_user(value).user, tail.get(name, NOBODY))
+            if not notice_is_owed(user, self._policy, self._now_ms):
+                continue
+            if name not in ids:
+                unknown.add(key)
+                continue
+            self.count.owed += 1
+            yield Owed(ids[name], country_of(user))
         self.count.unknown += len(unknown)
 
     def _take(
@@ -98,6 +110,26 @@ class Export:
             for message in reading.records(name, number, positions.get(name, 0)):
                 self.count.not_taken_in += 1
                 said = facts_in(name, message)
-                if said is not None and rows.user_key(said.user_id) in found:
-                    tail[said.user_id] = merge(tail.get(said.user_id, NOBODY), said.facts)
+                if said is None:
+                    continue
+                user = self._subjects.of(said.user_id)
+                if rows.user_key(user) in found:
+                    tail[user] = merge(tail.get(user, NOBODY), said.facts)
         return tail
+
+    def _ids(self, reading: Reading, number: int, found: dict[bytes, bytes]) -> dict[str, str]:
+        """
+        Return the ids of those *found*, by their names in the state.
+
+        A pseudonym does not tell it; but who has a country has a record of it, under the id.
+        """
+        if not self._subjects.keyed:
+            return {name: name for name in map(rows.user_of, found)}
+        ids: dict[str, str] = {}
+        for message in reading.records(ACCOUNT_AGES, number, 0):
+            user_id = valid_user_id(message.key())
+            if user_id is not None:
+                name = self._subjects.of(user_id)
+                if rows.user_key(name) in found:
+                    ids[name] = user_id
+        return ids

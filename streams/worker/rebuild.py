@@ -30,7 +30,14 @@ from streams.state import rows
 from streams.state.store import Row, Store
 from streams.worker import takeover
 from streams.worker.damage import Damage, folded
-from streams.worker.names import AUDIT_TRAIL, CONTENT, CONTENT_CHANGELOG, INPUTS, USERS_CHANGELOG
+from streams.worker.names import (
+    AUDIT_TRAIL,
+    CONTENT,
+    CONTENT_CHANGELOG,
+    DECISIONS,
+    INPUTS,
+    USERS_CHANGELOG,
+)
 from streams.worker.naming import naming_rows
 from streams.worker.takeover import Cancelled
 from streams.worker.trail import head_in, head_row
@@ -228,9 +235,9 @@ class Rebuild:
                 if error is None:
                     at = offset + 1
                     self._read_n += 1
-                    self._subjects.check_record(
-                        message.headers(), f"{name}/{self._number}/{offset}"
-                    )
+                    if output in DECISIONS:
+                        place = f"{name}/{self._number}/{offset}"
+                        self._subjects.check_record(message.headers(), place)
                     yield message
                 elif error.code() == KafkaError._PARTITION_EOF:
                     at = offset

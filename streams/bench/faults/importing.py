@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from streams.bench.connection import variables
 from streams.bench.faults.plan import Fault
 from streams.bench.faults.process import OBJECTIONS, environ_of
 from streams.bench.faults.scene import Scene
@@ -37,11 +38,11 @@ def run(scene: Scene, fault: Fault) -> str:
             }
             file.write(msgspec.json.encode(row) + b"\n")
     command = [*OBJECTIONS, "import", str(path), "--topic=content", "--full-speed", "--wait=0"]
-    variables = {"BOOTSTRAP": scene.settings.bootstrap, "TOPIC_PREFIX": scene.settings.topic_prefix}
+    where = {"BOOTSTRAP": scene.settings.bootstrap, "TOPIC_PREFIX": scene.settings.topic_prefix}
     try:
         done = subprocess.run(
             command,
-            env=environ_of(variables),
+            env=environ_of({**where, **variables()}),
             cwd=scene.folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
+from streams.bench.connection import kafka_of_our_own, settings_at, variables
 from streams.bench.faults.load import Load
 from streams.bench.faults.plan import WORKERS
 from streams.bench.faults.process import Worker
@@ -69,7 +70,12 @@ class Scene:
         self._kafka, self.proxies = kafka, proxies
         self.watch = Watch(settings)
         bootstrap = ",".join(f"{HOST}:{proxy.port}" for proxy in proxies) or settings.bootstrap
-        shared = {"BOOTSTRAP": bootstrap, "TOPIC_PREFIX": settings.topic_prefix, **WORKER}
+        shared = {
+            "BOOTSTRAP": bootstrap,
+            "TOPIC_PREFIX": settings.topic_prefix,
+            **variables(),
+            **WORKER,
+        }
         if kafka is None:  # which may not allow a shorter one
             shared["SESSION_TIMEOUT_MS"] = DEFAULT_SESSION_TIMEOUT_MS
         self.workers = [Worker(f"worker-{no}", folder, shared) for no in range(1, WORKERS + 1)]
@@ -198,6 +204,7 @@ def running_scene(
     with ExitStack() as stack:
         kafka, proxies = None, []
         if bootstrap is None:
+            stack.enter_context(kafka_of_our_own())
             say("starting Kafka" + (f", {brokers} brokers" if brokers > 1 else ""))
             ports = free_ports(2 * brokers)
             proxied = list(zip(ports[:brokers], ports[brokers:], strict=True))
@@ -207,9 +214,7 @@ def running_scene(
             proxies = [stack.enter_context(Proxy(told, taken)) for taken, told in proxied]
             bootstrap = kafka.bootstrap
         place = stack.enter_context(fresh_place(bootstrap, PARTITIONS, folder, "faults"))
-        settings = Settings(
-            bootstrap=bootstrap, topic_prefix=place.prefix, group=f"{place.prefix}objections"
-        )
+        settings = settings_at(bootstrap, place.prefix)
         load = Load(settings, seed, rate_per_s=rate_per_s, fresh=10)
         scene = Scene(place.folder, settings, load, kafka, proxies)
         stack.callback(scene.close)
