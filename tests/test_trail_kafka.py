@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from confluent_kafka import Producer, TopicPartition
 
+from streams.audit.report import report
 from streams.audit.trail import Verified, verify
 from streams.core.trail import AUDIT_TRAIL, HASH, Head
 from streams.kafka import admin
@@ -29,7 +30,7 @@ from tests.worker_settings import apply_topics, environ_of, settings_of
 ELIGIBILITY: Final = "eligibility"
 USERS_CHANGELOG: Final = "objections-users-changelog"
 COPIED: Final = (AUDIT_TRAIL, ELIGIBILITY, USERS_CHANGELOG)
-USERS: Final = ("ann", "ben", "cem")
+USERS: Final = ("u-ann", "u-ben", "u-cem")
 
 
 class Copied(NamedTuple):
@@ -242,3 +243,30 @@ def test_the_state_knows_the_last_record(original: Original) -> None:
 
     assert len(known) == len(original.trail)
     assert rows.decode_text(known[-1].value or b"") == f"{head.sequence}/{head.hash}"
+
+
+def test_the_report_counts_what_was_filed(original: Original, tmp_path: Path) -> None:
+    """Two objections of each user, by channel and country, with their receipts; and no user."""
+    page, table = tmp_path / "report.html", tmp_path / "report.csv"
+    environ = environ_of(original.kafka.bootstrap, original.prefix, {})
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "streams.commands", "audit", "report"),
+            *("--html", page, "--csv", table),
+        ],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    none = report(settings_of(original.kafka, original.prefix), 0, 1, 0, print)
+
+    assert done.returncode == 0, done.stderr
+    assert "6 objections, 0 withdrawals, 0 overdue" in done.stdout
+    lines = table.read_text().splitlines()
+    assert "channel,unknown,objections,6" in lines
+    assert "country,DE,objections,6" in lines
+    assert "delay,published,reached,6" in lines
+    assert "DE" in page.read_text()
+    assert not any(user in table.read_text() for user in USERS)
+    assert none.objections == 0
