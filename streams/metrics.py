@@ -221,6 +221,39 @@ MONITOR_METRICS: Final = (
 )  # fmt: skip
 
 
+# What `objections canary` tells.
+CANARY_PUBLISHED = Metric(
+    "objections_canary_published_seconds",
+    "histogram",
+    (),
+    "seconds",
+    "From the filing of the canary's objection until its tombstones are published.",
+)
+CANARY_HIDDEN = Metric(
+    "objections_canary_hidden_seconds",
+    "histogram",
+    ("store",),
+    "seconds",
+    "From the filing of the canary's objection until the store has acknowledged that it is hidden.",
+)
+CANARY_WAITING = Metric(
+    "objections_canary_waiting_seconds",
+    "gauge",
+    ("store",),
+    "seconds",
+    "How long ago the canary's objection was filed that the store has not hidden; 0 when it has.",
+)
+CANARY_TURNS = Metric(
+    "objections_canary_turns_total",
+    "counter",
+    ("outcome",),
+    "turns",
+    "Turns of the canary: hidden in every store, or its account was not allowed to begin with.",
+)
+
+CANARY_METRICS: Final = (CANARY_PUBLISHED, CANARY_HIDDEN, CANARY_WAITING, CANARY_TURNS)
+
+
 class Gauges(Protocol):
     """What is asked at each scrape; seconds, records and items as the methods' metrics say."""
 
@@ -357,11 +390,13 @@ class Metrics(Collector):
         gauges = self._gauges()
         for metric in METRICS:
             if metric.type == "histogram":
-                yield self._histogram(metric)
+                with self._lock:
+                    family = histogram(metric, self._latencies[metric])
+                yield family
             elif metric.type == "counter":
                 with self._lock:
                     counts = dict(self._counts[metric])
-                yield _counter(metric, counts)
+                yield counter(metric, counts)
             else:
                 yield gauge(metric, gauges[metric])
 
@@ -399,19 +434,18 @@ class Metrics(Collector):
             }
         return found
 
-    def _histogram(self, metric: Metric) -> HistogramMetricFamily:
-        family = HistogramMetricFamily(metric.name, metric.meaning, labels=metric.labels)
-        with self._lock:
-            found = [
-                (labels, [*each.within, each.count], each.sum_ms)
-                for labels, each in self._latencies[metric].items()
-            ]
-        for labels, counts, sum_ms in found:
-            family.add_metric(labels, list(zip(_LE, counts, strict=True)), sum_value=sum_ms / 1000)
-        return family
+
+def histogram(metric: Metric, found: Mapping[Labels, Latencies]) -> HistogramMetricFamily:
+    """Return the family of a histogram, with series for each of *found*."""
+    family = HistogramMetricFamily(metric.name, metric.meaning, labels=metric.labels)
+    for labels, each in found.items():
+        buckets = list(zip(_LE, [*each.within, each.count], strict=True))
+        family.add_metric(labels, buckets, sum_value=each.sum_ms / 1000)
+    return family
 
 
-def _counter(metric: Metric, values: Mapping[Labels, float]) -> CounterMetricFamily:
+def counter(metric: Metric, values: Mapping[Labels, float]) -> CounterMetricFamily:
+    """Return the family of a counter, with a series for each of *values*."""
     family = CounterMetricFamily(metric.name, metric.meaning, labels=metric.labels)
     for labels, value in values.items():
         family.add_metric(labels, value)

@@ -21,7 +21,8 @@ STORE_TOPICS = ("eligibility", "training-users", "training-content")
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _TOKEN_LENGTH_MIN = 16
-_SUBJECT_KEY_LENGTH_MIN = 32
+_KEY_LENGTH_MIN = 32  # of HMAC-SHA-256, as RFC 7518 asks
+_CONTACT = re.compile(r"(https://|mailto:)[^\s<>\"]+")
 _TOKEN = re.compile(rf"[A-Za-z0-9._~+/=-]{{{_TOKEN_LENGTH_MIN},}}")  # as RFC 6750 has them
 
 
@@ -57,11 +58,31 @@ def token(value: str) -> str:
 
 def subject_key(value: str) -> str:
     """Return a key for pseudonyms, too long to be guessed: whoever has it can try all ids."""
-    if len(value) < _SUBJECT_KEY_LENGTH_MIN:
+    if len(value) < _KEY_LENGTH_MIN:
         message = (
-            f"at least {_SUBJECT_KEY_LENGTH_MIN} characters, at random (make one with "
+            f"at least {_KEY_LENGTH_MIN} characters, at random (make one with "
             "`openssl rand -hex 32`)"
         )
+        raise ValueError(message)
+    return value
+
+
+def keys(value: str) -> tuple[str, ...]:
+    """Return the secrets that sign links: the first signs, all are believed."""
+    found = tuple(each.strip() for each in value.split(","))
+    if not all(len(each) >= _KEY_LENGTH_MIN and _TOKEN.fullmatch(each) for each in found):
+        message = (
+            f"secrets of at least {_KEY_LENGTH_MIN} letters, digits or -._~+/=, separated by "
+            "commas (make one with `openssl rand -hex 32`)"
+        )
+        raise ValueError(message)
+    return found
+
+
+def contact(value: str) -> str:
+    """Return where people may ask: an address of the web or of mail."""
+    if not _CONTACT.fullmatch(value):
+        message = "https://..., or mailto:..."
         raise ValueError(message)
     return value
 

@@ -23,6 +23,9 @@ KAFKA_PREFIX = "OBJECTIONS_KAFKA_"
 
 DEFAULT_BOOTSTRAP = "127.0.0.1:9092"
 DEFAULT_HTTP = "127.0.0.1:6066"
+DEFAULT_INTAKE_HTTP = "127.0.0.1:6067"
+DEFAULT_INTAKE_RATE = 20
+DEFAULT_INTAKE_CONFIRM_MS = 8_000
 DEFAULT_STATE_DIR = "objections-state"
 DEFAULT_SESSION_TIMEOUT_MS = 6_000  # the least that a broker allows by default
 DEFAULT_REBALANCE_TIMEOUT_MS = 60_000
@@ -31,7 +34,7 @@ DEFAULT_FANOUT_INLINE_ITEMS = 64
 DEFAULT_FANOUT_SLICE_ITEMS = 2_000
 DEFAULT_BATCH_RECORDS = 4_000
 DEFAULT_GRANT_RATE = 2_000
-DEFAULT_BREAKER_PERCENT = 0.0
+DEFAULT_BREAKER_PERCENT = 5.0
 DEFAULT_BREAKER_USERS_MIN = 1_000
 DEFAULT_BREAKER_WINDOW_S = 24 * 3_600
 assert DEFAULT_SESSION_TIMEOUT_MS <= DEFAULT_REBALANCE_TIMEOUT_MS  # librdkafka refuses otherwise
@@ -56,6 +59,27 @@ VARIABLES: Mapping[str, tuple[str, str]] = {
         "id, in hexadecimal. The same for all workers, for the life of a prefix; commands that "
         "are given a user's id, or compare inputs with outputs, need it too.",
     ),
+    "INTAKE_HTTP": (DEFAULT_INTAKE_HTTP, "HOST:PORT of the form to object with and of its API."),
+    "INTAKE_KEY": (
+        "none",
+        "Secrets that sign the links in notices (HMAC-SHA-256), separated by commas: the first "
+        "signs, all are believed, so that one can be replaced while links with it are out.",
+    ),
+    "INTAKE_PROXIES": (
+        "0",
+        "Proxies between people and the form, whose X-Forwarded-For says who asks. Without the "
+        "right number all people count as one, or anybody may claim an address.",
+    ),
+    "INTAKE_RATE": (
+        str(DEFAULT_INTAKE_RATE),
+        "Requests a second that the form answers for one address; five times as many at once.",
+    ),
+    "INTAKE_CONFIRM_MS": (
+        str(DEFAULT_INTAKE_CONFIRM_MS),
+        "Milliseconds that people wait, at most, for Kafka to confirm an objection before they are "
+        "told that it was not saved: longer than a fail-over, shorter than their patience.",
+    ),
+    "INTAKE_CONTACT": ("none", "Where people may ask, on each page: https://... or mailto:..."),
     "STORES": ("none", "What each store follows: NAME=TOPIC+TOPIC;NAME=group:GROUP:TOPIC."),
     "SESSION_TIMEOUT_MS": (
         str(DEFAULT_SESSION_TIMEOUT_MS),
@@ -134,7 +158,7 @@ _FIXED = frozenset(
         "transactional.id",
     }
 )
-_SECRET_VARIABLES = frozenset({"HTTP_TOKEN", "SUBJECT_KEY"})
+_SECRET_VARIABLES = frozenset({"HTTP_TOKEN", "INTAKE_KEY", "SUBJECT_KEY"})
 _SECRET_WORDS = ("password", "secret", "key", "token", "credential", "jaas", "oauth")
 
 _NEAR_ENOUGH = 0.8  # All names share their beginning; with less, anything is near something.
@@ -156,6 +180,12 @@ class Settings:
     http_port: int = int(DEFAULT_HTTP.partition(":")[2])
     http_token: str | None = field(default=None, repr=False)
     subject_key: str | None = field(default=None, repr=False)
+    intake_http: tuple[str, int] = values.address(DEFAULT_INTAKE_HTTP)
+    intake_key: tuple[str, ...] = field(default=(), repr=False)
+    intake_proxies: int = 0
+    intake_rate: int = DEFAULT_INTAKE_RATE
+    intake_confirm_ms: int = DEFAULT_INTAKE_CONFIRM_MS
+    intake_contact: str = ""
     stores: tuple[Store, ...] = ()
     session_timeout_ms: int = DEFAULT_SESSION_TIMEOUT_MS
     transaction_timeout_ms: int = DEFAULT_SESSION_TIMEOUT_MS
@@ -193,6 +223,14 @@ class Settings:
             http_port=http_port,
             http_token=reader.get("HTTP_TOKEN", None, values.token),
             subject_key=reader.get("SUBJECT_KEY", None, values.subject_key),
+            intake_http=reader.get("INTAKE_HTTP", cls().intake_http, values.address),
+            intake_key=reader.get("INTAKE_KEY", (), values.keys),
+            intake_proxies=reader.get("INTAKE_PROXIES", 0, values.count_from_0),
+            intake_rate=reader.get("INTAKE_RATE", cls().intake_rate, values.count_from_1),
+            intake_confirm_ms=reader.get(
+                "INTAKE_CONFIRM_MS", cls().intake_confirm_ms, values.timeout_ms
+            ),
+            intake_contact=reader.get("INTAKE_CONTACT", "", values.contact),
             stores=reader.get("STORES", (), values.stores),
             session_timeout_ms=session_ms,
             transaction_timeout_ms=reader.get(

@@ -3,22 +3,37 @@ A Kafka that refuses, a user in it for each role of deploy/acls, and each at its
 """
 
 import json
+import logging
 import os
+import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 from typing import Final, NamedTuple
 from unittest.mock import patch
 
+from click.testing import CliRunner
+from confluent_kafka.admin import (  # type: ignore[attr-defined] # all of it is public
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
+
 from deploy.acls import __main__ as acls
 from deploy.acls.grant import grant
 from deploy.acls.roles import Place, read_roles, rules
+from streams.commands import main
 from streams.kafka import admin
 from tests.making import content, grown_up, notice, objection
 from tests.secured_kafka import ADMIN, SecuredKafka, secured_kafka
-from tests.worker_process import ROOT, Worker
+from tests.worker_process import ROOT, WAIT_S, Worker
 
 ROLES: Final = tuple(read_roles())
 STRANGER: Final = "stranger"  # known by its password, and with no rights
@@ -30,11 +45,17 @@ LACKING: Final = {
     "lacks-input": ("Read", "denied.content"),
     "lacks-changelog": ("Read", "denied.objections-content-changelog"),
 }
+REVOKED: Final = "revoked"  # a worker that loses a right while it works
 DENIED_PREFIX: Final = "denied."
 PARTITIONS: Final = 2
 PREFIX: Final = "eu."
 TABLE_PREFIX: Final = "table."  # where tests write what no role would
-COMMAND_S: Final = 60.0
+COMMAND_S: Final = 120.0
+# No worker is killed here, so nobody waits for it.  With the 2 s of other tests, a transaction that
+# takes longer, as the first one over TLS on a busy machine may, is timed out by Kafka: that ends
+# the worker.
+SESSION_TIMEOUT_MS: Final = 15_000
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 RECORDS: Final = {
     "account-ages": [grown_up(user_id="ann"), grown_up(user_id="bob")],
@@ -63,7 +84,26 @@ class Access:
         self.folder = folder
 
     def run(self, principal: str, *arguments: object, **variables: object) -> Done:
-        """Run `objections` with *arguments* as *principal*."""
+        """Run `objections` with *arguments* as *principal*, here; what it logs is among errors."""
+        logged = StringIO()
+        handler = logging.StreamHandler(logged)
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
+        logging.getLogger().addHandler(handler)
+        environ = self.secured.environ(principal, PREFIX, **variables)
+        try:
+            with patch.dict(os.environ, environ, clear=True):
+                done = CliRunner().invoke(main, list(map(str, arguments)))
+        finally:
+            logging.getLogger().removeHandler(handler)
+            for number, before in handlers.items():
+                signal.signal(number, before)
+        errors = done.stderr + logged.getvalue()
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            errors += "".join(traceback.format_exception(done.exception))
+        return Done(done.exit_code, done.stdout, errors)
+
+    def process(self, principal: str, *arguments: object, **variables: object) -> Done:
+        """Run `objections` with *arguments* as *principal*, as a process of its own."""
         done = subprocess.run(
             [sys.executable, "-m", "streams.commands", *map(str, arguments)],
             cwd=ROOT,
@@ -78,7 +118,13 @@ class Access:
     def worker(self, name: str, principal: str = "worker", **variables: object) -> Worker:
         """Return a worker of *principal*, not started."""
         options = self.secured.variables(principal, **variables)
-        return Worker(self.secured.kafka, PREFIX, self.folder / name, **options)
+        return Worker(
+            self.secured.kafka,
+            PREFIX,
+            self.folder / name,
+            session_timeout_ms=SESSION_TIMEOUT_MS,
+            **options,
+        )
 
     def file(self, topic: str) -> Path:
         """Return a file of records for *topic*."""
@@ -96,7 +142,7 @@ class Access:
 @contextmanager
 def access(folder: Path) -> Iterator[Access]:
     """Run the Kafka, with topics and rights."""
-    with secured_kafka(folder, [*ROLES, STRANGER, *LACKING]) as secured:
+    with secured_kafka(folder, [*ROLES, STRANGER, REVOKED, *LACKING]) as secured:
         scene = Access(secured, folder)
         for prefix in (PREFIX, TABLE_PREFIX):
             settings = secured.settings(ADMIN, prefix)
@@ -111,4 +157,20 @@ def access(folder: Path) -> Iterator[Access]:
             left = [each for each in wanted if (each.operation, each.name) != lacked]
             assert len(wanted) == len(left) + 1
             grant(client, settings, left)
+        grant(client, settings, rules("worker", f"User:{REVOKED}", Place(DENIED_PREFIX, REVOKED)))
         yield scene
+
+
+def revoke(client: AdminClient, topic: str, principal: str) -> None:
+    """Take the right to write *topic* from *principal*."""
+    right = AclBindingFilter(
+        ResourceType.TOPIC,
+        topic,
+        ResourcePatternType.LITERAL,
+        f"User:{principal}",
+        "*",
+        AclOperation.WRITE,
+        AclPermissionType.ALLOW,
+    )
+    (future,) = client.delete_acls([right], request_timeout=WAIT_S).values()
+    assert 1 == len(future.result())

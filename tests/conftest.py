@@ -32,7 +32,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What would make tests wait on a broker's defaults.
 QUICK = {
-    "log.cleaner.backoff.ms": "100",  # Default 15 s between looks for something to compact.
+    # Default 15 s between looks for something to compact; each costs, with all our topics.
+    "log.cleaner.backoff.ms": "1000",
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "200",  # Default 10 s.
 }
 

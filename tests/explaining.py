@@ -110,6 +110,8 @@ class Told:
         decided_by = {"version": self.policy.version, "digest": self.policy.digest}
         users = [(POLICY_ROW, rows.encode_text(json.dumps(decided_by)))]
         users += [(rows.user_key(x), rows.encode_user(row)) for x, row in self.shell.users.items()]
+        if self.shell.breaker is not None:
+            users.append((rows.BREAKER_KEY, rows.encode_breaker(self.shell.breaker.state)))
         users += [(rows.job_key(x), rows.encode_job(job)) for x, job in self.shell.jobs.items()]
         content = [
             (rows.item_key(user_id, content_id.decode()), rows.encode_item(item))

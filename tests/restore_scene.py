@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient
 from streams.kafka import admin
 from streams.kafka.local import LocalKafka
 from streams.proof import OUTPUTS, Record, compacted
+from streams.settings import Settings
 from streams.state.store import Memory, Store
 from tests.fault_load import Load, assert_faultless
 from tests.worker_process import (
@@ -96,17 +97,7 @@ class Scene:
 
     def recreate(self, *names: str) -> None:
         """Let topics (by their names in the contract) be as if deleted and made again, empty."""
-        client = self.admin()
-        full_names = [self.settings.topic(name) for name in names]
-        for future in client.delete_topics(full_names).values():
-            future.result()
-
-        def gone() -> bool:
-            known = client.list_topics(timeout=5).topics
-            return not any(name in known for name in full_names)
-
-        wait_for(gone, f"{names} are gone")
-        apply_topics(self.kafka, self.prefix)
+        recreate(self.settings, names)
 
     def restart(self) -> Outputs:
         """
@@ -185,3 +176,18 @@ def eligible_user(outputs: Outputs) -> str:
 def epoch_of(outputs: Outputs, user_id: str) -> int:
     """Return the epoch of a user's last decision."""
     return int(compacted(outputs["eligibility"])[user_id].header("objections_epoch") or b"0")
+
+
+def recreate(settings: Settings, names: Iterable[str], partitions: int = PARTITIONS) -> None:
+    """Let topics (by their names in the contract) be as if deleted and made again, empty."""
+    client = admin.connect(settings)
+    full_names = [settings.topic(name) for name in names]
+    for future in client.delete_topics(full_names).values():
+        future.result()
+
+    def gone() -> bool:
+        known = client.list_topics(timeout=5).topics
+        return not any(name in known for name in full_names)
+
+    wait_for(gone, f"{names} are gone")
+    admin.apply(client, settings, partitions)

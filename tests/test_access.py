@@ -5,9 +5,10 @@ Each role does its whole job with them, and can do nothing else; who is refused 
 """
 
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from itertools import chain, count
 from typing import Any, Final
 
 import pytest
@@ -15,22 +16,32 @@ import trustme
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 import topics
-from deploy.acls.roles import read_roles
+from deploy.acls.grant import grant
+from deploy.acls.roles import Place, read_roles, rules
+from streams import proof
+from streams.bench.faults.watch import Watch
+from streams.core.policy import Policy
+from streams.kafka import admin
 from streams.kafka.reader import reader
+from streams.proof import INPUTS, OUTPUTS, compacted
 from streams.worker import rights
 from tests.access_asking import read_all, readable, writable
 from tests.access_scene import (
     DENIED_PREFIX,
     LACKING,
     PREFIX,
+    REVOKED,
     ROLES,
+    SESSION_TIMEOUT_MS,
     STRANGER,
     TABLE_PREFIX,
     Access,
     Done,
     access,
+    revoke,
 )
-from tests.making import content, grown_up, notice
+from tests.intake_scene import Intake, Page
+from tests.making import content, grown_up, notice, objection
 from tests.monitor_scene import Monitor
 from tests.secured_kafka import ADMIN, password_of
 from tests.worker_inputs import Inputs
@@ -38,6 +49,7 @@ from tests.worker_process import Worker
 from tests.worker_settings import QUIET, WAIT_S, wait_for
 
 WRONG: Final = "pw-wrong-7Hq2xZ"
+SERVICES: Final = ("worker", "monitor")
 SINK: Final = "store.sqlite"
 
 # What the issue of rights is about, said apart from deploy/acls: who may read, who may write.
@@ -50,14 +62,14 @@ READERS: Final = {
     "training-users": "worker subscriber auditor monitor",
     "training-content": "worker subscriber auditor monitor",
     "purge-acks": "worker subscriber auditor monitor",
-    "receipts": "importer auditor",
+    "receipts": "importer intake auditor",
     "dead-letters": "auditor operator",
     "audit-trail": "worker auditor",
     "objections-users-changelog": "worker auditor operator monitor",
     "objections-content-changelog": "worker auditor",
 }
 WRITERS: Final = {
-    "objections": "importer operator",
+    "objections": "importer intake operator",
     "account-ages": "importer operator",
     "notices": "importer operator",
     "content": "importer operator",
@@ -181,6 +193,19 @@ def test_monitor_does_its_job(scene: Access, worker: Worker) -> None:
         assert 0 == monitor.metric("objections_consumer_lag_records")
 
 
+def test_the_form_does_its_job(scene: Access, worker: Worker) -> None:
+    """
+    An objection is saved, its receipt told, and no right is missed.
+    """
+    variables = scene.secured.variables("intake")
+    with Intake(scene.secured.kafka, PREFIX, scene.folder / "intake", **variables) as intake:
+        intake.wait_ready()
+        page = Page.open(f"{intake.link('ann')}?lang=en").send("facebook")
+        assert "Your objection has been saved" == page.heading
+        wait_for(lambda: "Removal ordered" in Page.open(page.url).text, "the receipt")
+        assert "uthoriz" not in intake.log()
+
+
 def test_rights_are_compared(scene: Access, capsys: pytest.CaptureFixture[str]) -> None:
     """
     `--check` is content with what was granted, and names what lacks and what is beyond.
@@ -250,6 +275,7 @@ def ended(scene: Access) -> dict[str, Worker]:
             scene.secured.kafka,
             DENIED_PREFIX,
             scene.folder / name,
+            session_timeout_ms=SESSION_TIMEOUT_MS,
             GROUP=name,
             **scene.secured.variables(name),
         )
@@ -258,7 +284,7 @@ def ended(scene: Access) -> dict[str, Worker]:
     for each in workers.values():
         each.start()
     for each in workers.values():
-        each.wait_end(25)
+        each.wait_end()
     return workers
 
 
@@ -285,9 +311,64 @@ def test_a_right_that_lacks_is_named(ended: dict[str, Worker], name: str, said: 
     assert password_of(name) not in log
 
 
+def test_a_right_taken_away_ends_a_worker_that_loses_nothing(scene: Access) -> None:
+    """
+    A worker that may no longer write an output says which, and ends; granted again, it goes on.
+    """
+    settings = scene.secured.settings(ADMIN, DENIED_PREFIX, GROUP=REVOKED)
+    client = admin.connect(settings)
+    mine = rules("worker", f"User:{REVOKED}", Place(DENIED_PREFIX, REVOKED))
+    topic = settings.topic("training-users")
+    worker = Worker(
+        scene.secured.kafka,
+        DENIED_PREFIX,
+        scene.folder / REVOKED,
+        session_timeout_ms=SESSION_TIMEOUT_MS,
+        GROUP=REVOKED,
+        **scene.secured.variables(REVOKED),
+    )
+    options = scene.secured.options(ADMIN)
+    said = (
+        objection(user_id="ann", objection_id=f"o{number}", action=action)
+        for number in count()
+        for action in ("filed", "withdrawn")
+    )
+    with (
+        worker,
+        Inputs(scene.secured.kafka, DENIED_PREFIX, **options) as inputs,
+        Watch(settings) as watch,
+    ):
+
+        def decided() -> bool:
+            return not watch.left(int(time.time() * 1000))
+
+        worker.wait_ready()
+        wait_for(decided, "the first decisions")
+        revoke(client, topic, REVOKED)
+
+        def ended() -> bool:
+            inputs.send(("objections", next(said)))
+            return not worker.running
+
+        wait_for(ended, "the worker's end")
+        assert 1 == worker.wait_end(), worker.log_tail()
+        assert f"the user {REVOKED} writing its outputs ({topic}: Write)" in worker.log()
+        assert "deploy/acls/README.md" in worker.log()
+        inputs.send(("objections", objection(user_id="ann", objection_id="last")))
+        grant(client, settings, mine)
+        worker.start()
+        worker.wait_ready()
+        wait_for(decided, "all that came meanwhile")
+    outputs = proof.read(settings, OUTPUTS)
+    truth = proof.expected(proof.read(settings, INPUTS), Policy(), int(time.time() * 1000))
+    assert [] == proof.differences(truth, *(compacted(outputs[name]) for name in OUTPUTS))
+    assert [] == proof.log_violations(chain(*outputs.values()))
+    assert "OBJECTION" in truth.users["ann"].reasons["facebook"]
+
+
 @pytest.fixture(scope="module")
-def shut_out(scene: Access) -> dict[tuple[str, str], Done]:
-    """Return how commands end with a wrong password and a wrong certificate, all run at once."""
+def refused(scene: Access) -> dict[tuple[str, str], Done]:
+    """Return how commands end with a wrong password, a wrong certificate, and without any right."""
     other = scene.folder / "other.pem"
     trustme.CA().cert_pem.write_to_path(other)
     sink = f"sqlite:{scene.folder / 'shut-out.sqlite'}"
@@ -308,20 +389,28 @@ def shut_out(scene: Access) -> dict[tuple[str, str], Done]:
         more: dict[str, Any] = {
             "HTTP": "127.0.0.1:0",
             "STATE_DIR": scene.folder / f"{name}-{variable}",
-            variable: wrong[variable][0],
         }
-        return scene.run("worker", *commands[name], **more)
+        if variable == STRANGER:
+            return scene.process(STRANGER, *commands[name], **more)
+        more[variable] = wrong[variable][0]
+        run_it = scene.process if name in SERVICES else scene.run
+        return run_it("worker", *commands[name], **more)
 
     cases = [(variable, name) for variable, (_, names) in wrong.items() for name in names]
-    with ThreadPoolExecutor(len(cases)) as pool:
-        return dict(zip(cases, pool.map(run, cases), strict=True))
+    apart = [(STRANGER, "worker"), *(case for case in cases if case[1] in SERVICES)]
+    with ThreadPoolExecutor(len(apart)) as pool:
+        ended = pool.map(run, apart)  # while the others run here
+        here = {case: run(case) for case in cases if case not in apart}
+        return here | dict(zip(apart, ended, strict=True))
 
 
-def test_whom_kafka_does_not_let_in_is_told_why(shut_out: dict[tuple[str, str], Done]) -> None:
+def test_whom_kafka_does_not_let_in_is_told_why(refused: dict[tuple[str, str], Done]) -> None:
     """
     A wrong password, a wrong certificate: status 2, the variable to set, and no password.
     """
-    for (variable, name), done in shut_out.items():
+    for (variable, name), done in refused.items():
+        if variable == STRANGER:
+            continue
         assert 2 == done.status, (name, done)
         of_password = variable == "KAFKA_SASL_PASSWORD"
         said = "does not let the user worker in" if of_password else "the certificate of Kafka"
@@ -332,11 +421,11 @@ def test_whom_kafka_does_not_let_in_is_told_why(shut_out: dict[tuple[str, str], 
         assert "Traceback" not in done.errors
 
 
-def test_a_stranger_is_told_of_rights(scene: Access, tmp_path: Path) -> None:
+def test_a_stranger_is_told_of_rights(refused: dict[tuple[str, str], Done]) -> None:
     """
     Where Kafka hides the topics, their absence is not said to be the only reason.
     """
-    done = scene.run("stranger", "worker", STATE_DIR=tmp_path / "state", HTTP="127.0.0.1:0")
+    done = refused[STRANGER, "worker"]
 
     assert 1 == done.status, done
     assert "Kafka also hides topics that the user stranger has no right to" in done.errors

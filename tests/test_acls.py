@@ -19,9 +19,9 @@ def test_roles_name_topics_of_the_contract_and_hold_no_right_twice() -> None:
         assert {"eu."} == {each.name[:3] for each in found if each.name != "connect-es"}
 
 
-def test_only_worker_and_monitor_ask_watched_groups() -> None:
+def test_only_who_measures_stores_asks_watched_groups() -> None:
     """
-    A group that OBJECTIONS_STORES counts is asked by worker and monitor.
+    A group that OBJECTIONS_STORES counts is asked by worker, monitor and canary.
     """
     asks = {
         role
@@ -29,7 +29,7 @@ def test_only_worker_and_monitor_ask_watched_groups() -> None:
         if any(each.name == "connect-es" for each in rules(role, "User:x", PLACE))
     }
 
-    assert {"worker", "monitor"} == asks
+    assert {"worker", "monitor", "canary"} == asks
 
 
 def test_lines_for_kafkas_own_tool(capsys: pytest.CaptureFixture[str]) -> None:

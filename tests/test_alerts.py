@@ -15,7 +15,7 @@ from deploy.monitoring.dashboard import dashboard
 from deploy.monitoring.panels import COLUMNS
 from deploy.monitoring.rules import rules, slug
 from streams.latencies import BOUNDS_MS
-from streams.metrics import METRICS, MONITOR_METRICS, Metric
+from streams.metrics import CANARY_METRICS, METRICS, MONITOR_METRICS, Metric
 from tests.prometheus import promtool
 from tests.promql import (
     all_exprs,
@@ -28,7 +28,7 @@ from tests.promql import (
 
 ROOT: Final = Path(__file__).parents[1]
 CASES: Final = sorted((FOLDER / "tests").glob("*_test.yml"))
-OURS: Final = {metric.name: metric for metric in (*METRICS, *MONITOR_METRICS)}
+OURS: Final = {metric.name: metric for metric in (*METRICS, *MONITOR_METRICS, *CANARY_METRICS)}
 OF_SCRAPES: Final = {"job", "instance"}
 OTHERS: Final = {  # of Prometheus and its client library
     "up": set(),

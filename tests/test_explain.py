@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from streams.core.breaker import Breaker, State
 from streams.core.policy import Policy
 from streams.core.reasons import PRODUCTS
 from streams.core.times import DAY_MS
@@ -181,11 +182,11 @@ def test_unreadable_records_are_told_with_what_they_restrict() -> None:
     assert "decided" in [x.effect for x in found.history.steps if x.place == "content/0/2"]
     assert ("objections/0/1",) == tuple(x.place for x in fact(found, "resolution").sources)
     assert (
-        "field_value: action: expected one of filed, withdrawn, dismissed"
+        "field_value: action: expected one of filed, withdrawn, dismissed, grants_released"
         == (fact(found, "unreadable", place="objections/0/0").details["error"])
     )
     assert [("unreadable record objections/0/0 (field_value: action: expected one of filed, "
-             "withdrawn, dismissed)", ("objections/0/0",))] == why(
+             "withdrawn, dismissed, grants_released)", ("objections/0/0",))] == why(
         found, "facebook", "UNREADABLE_INPUT"
     )  # fmt: skip
 
@@ -651,6 +652,18 @@ def test_a_grant_that_is_held_is_explained() -> None:
     assert found.next_change is not None
     assert (None, True) == (found.next_change.at, found.next_change.due)
     assert "all products: -NOTICE_PENDING = allowed" == found.next_change.says
+
+
+def test_a_grant_that_the_breaker_holds_is_explained() -> None:
+    """It waits for people, and the command that tells more is named."""
+    story = told(grown_up(), content())
+    story.tell(notice(), hold=True)
+    story.shell.breaker = Breaker(state=State(tripped=True, trip_ms=NOW_MS))
+
+    found = story.explain()
+
+    assert found.ok
+    assert "`objections grants status --partition 0`" in found.remarks[0]
 
 
 def test_another_policy_than_the_workers_is_explained() -> None:

@@ -1,5 +1,5 @@
 """
-No birth date, id, token or password in logs, metrics, pages and headers of worker and monitor.
+No birth date, id, token, password or key in what worker and monitor say: logs, metrics, pages.
 
 They are told good records, bad ones of every kind and refused acknowledgements, are killed and
 restored; then all they have said is searched for what the records held, and their settings.
@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, Message, TopicPartition
 
+from streams.core.subjects import Subjects
 from streams.kafka.local import LocalKafka
 from streams.kafka.reader import fetch, reader
 from tests.making import age, content, grown_up, notice, objection
@@ -21,10 +22,14 @@ PREFIX: Final = "personal."
 PARTITIONS: Final = 2
 TOKEN: Final = "tok-3kQx9-of-the-http"
 PASSWORD: Final = "pw-3kQx9-of-kafka"
+SUBJECT_KEY: Final = "key-3kQx9-of-pseudonyms-0123456789abcdef"
 UID, CID, OID = "uid3kQx9", "cid3kQx9", "oid3kQx9"  # every id begins with its kind's mark
 BORN: Final = ("1987-03-21", "1812-11-09", "2191-02-03", "1987-13-45")
-SECRETS: Final = (TOKEN, PASSWORD)
-IDS: Final = (UID, CID, OID)
+SECRETS: Final = (TOKEN, PASSWORD, SUBJECT_KEY)
+PSEUDONYMS: Final = tuple(
+    Subjects(SUBJECT_KEY).of(f"{UID}-{name}") for name in ("ann", "bob", "cat", "gone")
+)
+IDS: Final = (UID, CID, OID, *PSEUDONYMS)
 NAMES: Final = ("eligibility", "training-users", "training-content", "receipts", "dead-letters")
 
 
@@ -100,6 +105,7 @@ def said(kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> Said:
         "HTTP_TOKEN": TOKEN,
         "KAFKA_SASL_PASSWORD": PASSWORD,
         "KAFKA_SASL_USERNAME": "worker",
+        "SUBJECT_KEY": SUBJECT_KEY,
         "STORES": "index=training-users+training-content",
     }
     texts: dict[str, str] = {}
@@ -147,7 +153,7 @@ def test_what_was_searched_is_there(said: Said) -> None:
 
 def test_no_log_metric_or_page_tells_of_anybody(said: Said) -> None:
     """
-    No id, birth date, token or password is in any log line, metric or page.
+    No id, birth date, token, password or key is in any log line, metric or page.
     """
     found = [
         f"{place}: {mark} in {line}"
@@ -164,6 +170,8 @@ def test_headers_and_decisions_tell_what_the_contract_says_and_no_more(said: Sai
     """
     Ids are in `ce_subject` and `ce_id` alone, birth dates in the bytes of a dead letter alone.
     """
+    named = {(each.key() or b"").decode() for each in said.records["eligibility"]}
+    assert set(PSEUDONYMS) <= named
     for name, records in said.records.items():
         for each in records:
             headers = {str(pair[0]): str(pair[1]) for pair in each.headers() or []}

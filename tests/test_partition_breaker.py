@@ -11,11 +11,13 @@ import pytest
 from streams.core.breaker import Limit, State
 from streams.core.outputs import Output
 from streams.core.policy import Policy
+from streams.core.subjects import Subjects
 from streams.core.times import DAY_MS, rfc3339
 from streams.state.store import Memory, Store
+from streams.worker.intake import Fetched, take_in
 from streams.worker.names import ACCOUNT_AGES, CONTENT, NOTICES, OBJECTIONS, USER_TOPICS
 from tests.making import NOW_MS
-from tests.test_partition import Desk, age, item, kinds, notice, objection
+from tests.test_partition import Desk, Message, age, item, kinds, notice, objection
 from tests.test_partition_holds import granted, known, work
 
 LIMIT = Limit(5, 2, DAY_MS)
@@ -122,6 +124,13 @@ def test_timers_and_granting_fan_outs_wait(desk: Desk) -> None:
     assert 12 == kinds(after).count("content.allowed")
 
 
+def test_those_who_wait_are_not_looked_at_in_vain(desk: Desk) -> None:
+    """While it is tripped a cycle decides on those its records are about, and on nobody else."""
+    withdraw(desk, *USERS)
+
+    assert {"new"} == set(desk.fold(desk.intake(ACCOUNT_AGES, age("new"))).layer.users)
+
+
 def test_a_release_lets_all_go_that_was_held(desk: Desk) -> None:
     """Uncounted, however many they are; and counting begins anew for those who come later."""
     withdraw(desk, *USERS[:5])
@@ -133,6 +142,16 @@ def test_a_release_lets_all_go_that_was_held(desk: Desk) -> None:
     assert 0 == count
     assert {"u6"} == granted(later)
     assert 0 == desk.partition.held_users()
+    assert not desk.partition.guard.tripped
+
+
+def test_a_release_is_read_where_users_go_by_pseudonyms(desk: Desk) -> None:
+    """Its user is nobody, and renamed like everybody."""
+    withdraw(desk, *USERS[:3])
+    messages: list[Any] = [Message(desk.ends[OBJECTIONS], released(desk), NOW_MS)]
+    fetched = Fetched(OBJECTIONS, 0, messages, desk.ends[OBJECTIONS])
+    desk.commit(take_in(fetched, OBJECTIONS, Subjects("k" * 32)))
+
     assert not desk.partition.guard.tripped
 
 
@@ -260,6 +279,19 @@ def test_a_bad_policy_is_stopped(desk: Desk, store: Store) -> None:
     assert 2 * 4 == kinds(outputs).count("user.purged")
     assert 2 == len(granted(outputs))
     assert {*minors} == granted(outputs + let_go)
+
+
+def test_a_policy_that_forgets_to_wait_is_stopped(desk: Desk, store: Store) -> None:
+    """Who is allowed before their notice window has passed is no newcomer like all others."""
+    told = [f"t{number}" for number in range(4)]
+    desk.commit(
+        desk.intake(ACCOUNT_AGES, *(age(each) for each in told)),
+        desk.intake(NOTICES, *(notice(each, "2026-06-30T00:00:00Z") for each in told)),
+    )
+    desk = _taken_over(desk, store, policy=Policy(version=2, notice_window_days=0))
+
+    assert 2 == len(granted(work(desk)))
+    assert desk.partition.guard.tripped
 
 
 def test_a_broken_age_feed_is_stopped(store: Store) -> None:

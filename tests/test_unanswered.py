@@ -152,6 +152,20 @@ def test_what_the_clock_had_said_waits_until_it_says_it_again(desk: Desk) -> Non
     ]
 
 
+def test_nobody_waits_for_timers_that_are_held(desk: Desk) -> None:
+    """While the breaker has tripped they do not fire: what was said in vain is answered at once."""
+    desk.release()
+    desk.commit(desk.intake(ACCOUNT_AGES, age()), desk.intake(NOTICES, told()))
+    said = desk.fold(desk.intake(OBJECTIONS, objection()))
+    desk.partition.roll_back(dict(desk.ends))
+    unanswered = desk.partition.unanswered
+    desk.partition.store.write([(rows.timer_key(0, "u2"), b"")], {})
+    unanswered.aborted(said.outputs, {}, NOW_MS)
+
+    assert not unanswered.is_due(desk.partition.positions)
+    assert unanswered.is_due(desk.partition.positions, held=True)
+
+
 def test_what_a_fan_out_had_said_waits_until_it_has_gone_on(desk: Desk) -> None:
     """A slice of a fan-out was rolled back: its items are answered again, by that fan-out."""
     ready(desk, items=12)

@@ -82,6 +82,7 @@ class Worker:
     """
 
     command: ClassVar[str] = "worker"  # of `objections`
+    arguments: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -153,7 +154,7 @@ class Worker:
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "streams.commands", self.command],
+                [sys.executable, "-m", "streams.commands", self.command, *self.arguments],
                 cwd=ROOT,
                 env=self.environ,
                 stdin=subprocess.DEVNULL,

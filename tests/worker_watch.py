@@ -13,6 +13,7 @@ from streams import proof
 from streams.audit.trail import verify
 from streams.bench.faults import watch
 from streams.core.policy import Policy
+from streams.core.subjects import PLAIN, Subjects
 from streams.kafka.local import LocalKafka
 from streams.proof import INPUTS, OUTPUTS, Record
 from tests.worker_settings import POLL_PAUSE_S, WAIT_S, settings_of
@@ -81,6 +82,7 @@ def assert_proven(
     clock_offset_s: float = 0.0,
     policy: Policy | None = None,
     once: bool = True,
+    subjects: Subjects = PLAIN,
 ) -> dict[str, list[Record]]:
     """
     Prove everything on *prefix* from its inputs, and return the outputs as they were read.
@@ -90,12 +92,13 @@ def assert_proven(
     and nothing was published twice on `training-users` and `training-content`.  For that last one
     no `content` record may arrive in vain.
     (On `eligibility` a record that is read while grants are held repeats the decision that stands.)
+    subjects: how the outputs name users.
     """
     settings = settings_of(kafka, prefix)
     inputs = proof.read(settings, INPUTS)
     outputs = read_outputs(kafka, prefix)
     now_ms = int((time.time() + clock_offset_s) * 1000)
-    truth = proof.expected(inputs, policy or Policy(), now_ms)
+    truth = proof.expected(inputs, policy or Policy(), now_ms, subjects)
     log = list(chain.from_iterable(outputs[name] for name in OUTPUTS))
     wrong = proof.differences(truth, *(proof.compacted(outputs[name]) for name in OUTPUTS))
     wrong += proof.log_violations(log)

@@ -39,7 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
         action="append",
         default=[],
         metavar="GROUP",
-        help="a group that OBJECTIONS_STORES counts (`group:GROUP:...`): worker and monitor ask it",
+        help="a group that OBJECTIONS_STORES counts (`group:GROUP:...`): worker, monitor and "
+        "canary ask it",
     )
     does = parser.add_mutually_exclusive_group()
     does.add_argument(

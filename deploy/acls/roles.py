@@ -85,7 +85,7 @@ def _rules(name: str, role: Role, principal: str, place: Place) -> Iterator[Rule
             # Describe comes along with reading and writing, DescribeConfigs does not.
             for each in (operation, _LOOK):
                 yield Rule(principal, "topic", f"{place.prefix}{topic}", False, each)
-    watched = place.watched if name in ("worker", "monitor") else ()
+    watched = place.watched if name in ("worker", "monitor", "canary") else ()
     for group in role.groups.join:
         yield Rule(principal, "group", *_pattern(group, place), "Read")
     for group in (*role.groups.ask, *watched):

@@ -12,6 +12,10 @@ from streams.latencies import BOUNDS_MS
 # How Prometheus is told to call the two kinds of processes: `job_name` in prometheus.yml.
 WORKER_JOB: Final = "objections-worker"
 MONITOR_JOB: Final = "objections-monitor"
+CANARY_JOB: Final = "objections-canary"  # may be left out
+
+# A turn takes a second, and the pause after it five minutes at the most.
+CANARY_WINDOW: Final = "15m"
 
 # The promises.  They are read off histograms, so each limit is a bound of a bucket.
 OBJECTIVE: Final = 0.99  # of objections, over 30 days
@@ -81,6 +85,10 @@ RESTORE_UNFINISHED_FOR: Final = "30m"
 # What the clock allows goes at a limited rate (OBJECTIONS_GRANT_RATE): a birthday of many may take
 # minutes.
 CLOCK_OVERDUE_S: Final = 900
+
+# Grants that are held wait for somebody, and purges go on: sleep ends it as well.  But whoever has
+# broken a feed or a policy should hear of it while they remember what they did.
+GRANTS_HELD_FOR: Final = "1m"
 
 GRANTS_WINDOW: Final = "10m"
 GRANTS_USUAL: Final = "7d"  # a whole week: days and nights differ, and so do Sundays

@@ -5,7 +5,9 @@ from deploy.monitoring.panels import Panel, Query, from_good
 from deploy.monitoring.series import (
     EVERY,
     GRANTS,
+    HELD,
     OWED,
+    C,
     quantile,
 )
 
@@ -74,6 +76,27 @@ def stores() -> list[Panel]:
             ],
             width=12,
         ),
+        Panel(
+            "timeseries",
+            "Canary: from filed to hidden, by store",
+            "A made-up account objects all day: the whole way, also when nobody else does.  "
+            "Waiting: what it filed last is not hidden yet.",
+            [
+                Query(
+                    quantile(0.99, "objections_canary_hidden_seconds", C, "store"),
+                    "{{store}}, p99",
+                ),
+                Query(
+                    f"max by (store) (objections_canary_waiting_seconds{{{C}}}) > "
+                    f"{limits.HIDDEN_S:g}",
+                    "{{store}}, waiting",
+                ),
+            ],
+            unit="s",
+            steps=from_good(warn=limits.HIDDEN_S, bad=limits.STORE_LATE_S),
+            no_value="no canary",
+            width=24,
+        ),
     ]
 
 
@@ -126,7 +149,7 @@ def grants() -> list[Panel]:
                 )
             ],
             unit="cps",
-            width=12,
+            width=8,
         ),
         Panel(
             "timeseries",
@@ -146,6 +169,15 @@ def grants() -> list[Panel]:
                 ),
             ],
             unit="cps",
-            width=12,
+            width=8,
+        ),
+        Panel(
+            "timeseries",
+            "Users whose grants are held",
+            "By partition: its breaker has tripped, and nothing more is allowed there until "
+            "`objections grants release`.  Purges go on; no more than 20,000 are counted.",
+            [Query(f"max by (partition) ({HELD}) > 0", "partition {{partition}}")],
+            no_value="none",
+            width=8,
         ),
     ]

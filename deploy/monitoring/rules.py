@@ -12,11 +12,13 @@ from deploy.monitoring import limits
 from deploy.monitoring.limits import BURNS, LONG_WINDOWS, WINDOWS, Severity
 from deploy.monitoring.series import (
     GRANTS,
+    HELD,
     OBJECTIONS,
     OLDEST,
     OTHERS,
     OWED,
     SEEN,
+    C,
     M,
     W,
     oldest,
@@ -45,6 +47,7 @@ def rules(runbook: str = RUNBOOK) -> dict[str, list[Group]]:
         _group("objections-propagation", _propagation()),
         _group("objections-absent", _absent()),
         _group("objections-stores", _stores()),
+        _group("objections-canary", _canary()),
         _group("objections-state", _state()),
     ]
     for group in groups:
@@ -201,6 +204,15 @@ def _grants() -> list[Rule]:
             f"More than {limits.GRANTS_FACTOR} times what 95 % of the last {usual} stayed below. "
             "A wrong policy file or a broken age feed looks like this.",
         ),
+        _alert(
+            "GrantsHeld",
+            "critical",
+            f"max by (partition) ({HELD}) > 0",
+            limits.GRANTS_HELD_FOR,
+            "Partition {{ $labels.partition }} allows nothing more: {{ $value }} users wait",
+            "More users than its limit would have been allowed again within the window. Purges go "
+            "on; grants wait until somebody has looked and released them.",
+        ),
     ]
 
 
@@ -246,7 +258,10 @@ def _propagation() -> list[Rule]:
         _alert(
             "ClockOverdue",
             "warning",
-            f"max by (partition) (objections_clock_overdue_seconds) > {limits.CLOCK_OVERDUE_S}",
+            f"""
+            max by (partition) (objections_clock_overdue_seconds) > {limits.CLOCK_OVERDUE_S}
+            unless max by (partition) ({HELD}) > 0
+            """,
             "5m",
             "Timers of partition {{ $labels.partition }} are late by "
             "{{ $value | humanizeDuration }}",
@@ -354,6 +369,34 @@ def _stores() -> list[Rule]:
             "Store {{ $labels.store }} acknowledges what there is not",
             "Such acknowledgements do not count: it follows another cluster's topics, or counts "
             "wrongly.",
+        ),
+    ]
+
+
+def _canary() -> list[Rule]:
+    turns = f'objections_canary_turns_total{{{C},outcome="hidden"}}'
+    return [
+        _alert(
+            "CanaryLate",
+            "critical",
+            f"max by (store) (objections_canary_waiting_seconds{{{C}}}) > {limits.STORE_LATE_S}",
+            "1m",
+            "Store {{ $labels.store }} has not hidden what the canary filed "
+            "{{ $value | humanizeDuration }} ago",
+            "Nobody's objection gets there, in one partition at the least.",
+        ),
+        _alert(
+            "CanaryAbsent",
+            "warning",
+            f"""
+            up{{{C}}} == 0
+            or
+            sum by (job) (increase({turns}[{limits.CANARY_WINDOW}])) == 0
+            """,
+            "5m",
+            f"The canary has come through nowhere for {limits.CANARY_WINDOW}",
+            "It is not there, its account is not allowed, or a store does not hide it: at quiet "
+            "hours nobody would notice a store that no longer purges.",
         ),
     ]
 

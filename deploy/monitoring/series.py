@@ -6,6 +6,7 @@ from deploy.monitoring import limits
 
 W: Final = f'job="{limits.WORKER_JOB}"'
 M: Final = f'job="{limits.MONITOR_JOB}"'
+C: Final = f'job="{limits.CANARY_JOB}"'
 ANY: Final = f'job=~"{limits.WORKER_JOB}|{limits.MONITOR_JOB}"'
 
 OBJECTIONS: Final = 'topic=~".*objections"'  # with whatever prefix; among inputs there is one such
@@ -14,6 +15,7 @@ GRANTS: Final = 'kind="record",topic=~".*training-(users|content)"'
 
 OLDEST: Final = "objections_oldest_unpropagated_seconds"
 OWED: Final = "objections_oldest_unacknowledged_seconds"
+HELD: Final = "objections_grants_held_users"
 SEEN: Final = f"objections_consumer_lag_records{{{M},{OBJECTIONS}}}"  # by the monitor
 
 EVERY: Final = "$__rate_interval"  # Grafana's own: four scrapes at least

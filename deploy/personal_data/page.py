@@ -18,6 +18,13 @@ Made of `topics/*/topic.yaml` by `python -m deploy.personal_data`; a test finds 
 Content itself (texts, pictures, voices) is not needed here, only who published \
 what kind of item, where and when.
 Ids are the company's own; nothing here is anonymous.
+With `OBJECTIONS_SUBJECT_KEY` users go by pseudonyms of their ids in `eligibility`, \
+`training-users`, `training-content`, `receipts`, the state's keys and the data stores that \
+follow; ids stay in \
+the input topics, in `dead-letters` and in the records that items' rows keep.
+That is still personal data: whoever has the key finds the pseudonym of an id.
+The key belongs to the workers, and to who runs `objections explain`, `receipt --user`, \
+`dead-letters` or `import` there; a data store needs it only to find somebody by an id.
 
 ## On Kafka
 
@@ -54,6 +61,23 @@ OUTSIDE: Final = (
         "The record with its tombstone; the acknowledgement `erased` says when its bytes are gone.",
         "Whoever reads the store.",
         "streams/sinks",
+    ),
+    Place(
+        "`intake/receipts.sqlite` in the `OBJECTIONS_STATE_DIR` of `objections intake`",
+        "What `receipts` says, sorted by user, not encrypted.",
+        "Made anew at every start. Remove the folder with the process.",
+        "The user it runs as alone (mode 700).",
+        "streams/intake/desk.py",
+    ),
+    Place(
+        "A link of a notice, and the address of a receipt's page",
+        "The user's id, signed and readable, and of a receipt the objection's; whoever has it may "
+        "object, look and withdraw in that user's name. `objections notices --form` writes "
+        "links into its list (mode 600).",
+        "A link as the mailer sets it, 366 days by default; a receipt's after three years. "
+        "The form keeps and logs none; let a proxy before it log no paths.",
+        "Whoever the notice was sent to, and whom they show it.",
+        "streams/intake/tokens.py",
     ),
     Place(
         "`FILE.rejected.jsonl` beside an imported file",

@@ -219,7 +219,7 @@ class Audit:
     ) -> int | None:
         """Return where records of a key that has none would lie: with all of its user's."""
         account = key if topic == TRAINING_USERS else (in_store or {}).get("account")
-        if not isinstance(account, str):
+        if not isinstance(account, str) or self._topics.pseudonyms:
             return None
         user_id = account.partition("/")[2].encode("utf-8", "surrogatepass")
         return partition_of(user_id, len(self._topics.ends.topics[topic].offsets))

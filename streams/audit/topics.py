@@ -12,6 +12,7 @@ from confluent_kafka import Message
 
 from streams.audit.tables import RECORD, Offsets, Records, Rows, fields_of, hashes_of
 from streams.core.refusals import REFUSALS
+from streams.core.subjects import HEADER
 from streams.errors import CheckFailed
 from streams.settings import Settings
 from streams.sinks.sink import TRAINING_CONTENT, TRAINING_USERS, Change, Place
@@ -48,6 +49,7 @@ class Topics:
     fields: of items, which a reader of the store finds.
     unerased: of each place from where to where the store has hidden and not yet erased; the oldest
         tombstone in there, ms since 1970, is noted in `oldest_unerased_ms`.
+    pseudonyms: users are not named by their ids, so nobody can tell their partitions by name.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Topics:
         self.records = {name: Records() for name in TOPICS}
         self.ends: Positions = log.ends(settings)
         self.oldest_unerased_ms: dict[Place, int] = {}
+        self.pseudonyms = False
         self._settings = settings
         self._fields: Callable[[_Item], Any] = attrgetter(*fields, "epoch")
         self._unerased = unerased
@@ -117,6 +120,7 @@ class Topics:
             records.settle()
 
     def _take(self, topic: str, messages: list[Message]) -> None:
+        self.pseudonyms |= any(HEADER in dict(each.headers() or ()) for each in messages[-1:])
         rows = np.zeros(len(messages), RECORD)
         keys = [each.key() or b"" for each in messages]
         rows["high"], rows["low"] = hashes_of(key.decode("utf-8", "replace") for key in keys)

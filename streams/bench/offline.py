@@ -7,11 +7,14 @@ Records lie in partitions and have offsets as they would on Kafka; a cycle takes
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 from confluent_kafka import Message
 
 from streams.bench.workload import Record
+from streams.core.breaker import Limit
 from streams.core.policy import Policy
+from streams.core.subjects import PLAIN, Subjects
 from streams.settings import Settings
 from streams.state.store import Memory, Reached, Store
 from streams.worker.folded import Folded
@@ -21,6 +24,7 @@ from streams.worker.partition import Partition
 from streams.worker.trail import Trail
 
 SETTINGS = Settings()
+LIMIT: Final = Limit(SETTINGS.breaker_percent, 1_000_000, SETTINGS.breaker_window_s * 1000)
 GRANTS = 1_000
 LOG_APPEND_TIME = 2
 
@@ -28,7 +32,11 @@ Round = list[Fetched]
 
 
 class Offline:
-    """*partitions_n* partitions in *folder*; *open_store* opens each one's store."""
+    """
+    *partitions_n* partitions in *folder*; *open_store* opens each one's store.
+
+    subjects: how users are named.
+    """
 
     def __init__(
         self,
@@ -36,7 +44,9 @@ class Offline:
         partitions_n: int,
         now_ms: int,
         open_store: Callable[[Path, Memory], Store] = Store,
+        subjects: Subjects = PLAIN,
     ) -> None:
+        self._subjects = subjects
         self.now_ms = now_ms
         memory = Memory(SETTINGS.block_cache_bytes)
         self._stores = [open_store(folder / str(number), memory) for number in range(partitions_n)]
@@ -52,6 +62,8 @@ class Offline:
                 SETTINGS.topic("content"),
                 SETTINGS.fanout_inline_items,
                 now_ms,
+                limit=LIMIT,
+                subjects=subjects,
                 trail=Trail(store, number),
             )
             for number, store in enumerate(self._stores)
@@ -100,7 +112,7 @@ class Offline:
 
     def decode(self, fetched: Round) -> list[Intake]:
         """Decode a round, as the agents do."""
-        return [take_in(each, SETTINGS.topic(each.topic)) for each in fetched]
+        return [take_in(each, SETTINGS.topic(each.topic), self._subjects) for each in fetched]
 
     def fold(self, intakes: list[Intake]) -> list[Folded]:
         """Fold a cycle, as the event loop does; also where no record is left, but work is."""

@@ -23,7 +23,12 @@ NAMES: Final = (OURS, *PEERS)
 _OBJECTIONS: Final = "from streams.commands import main; main()"
 
 # They change decisions or topics: what is expected would not hold.
-_NOT_PASSED_ON: Final = ("OBJECTIONS_CLOCK_OFFSET_S", "OBJECTIONS_POLICY", "OBJECTIONS_STORES")
+_NOT_PASSED_ON: Final = (
+    "OBJECTIONS_CLOCK_OFFSET_S",
+    "OBJECTIONS_POLICY",
+    "OBJECTIONS_STORES",
+    "OBJECTIONS_SUBJECT_KEY",
+)
 
 
 class Usage(NamedTuple):
@@ -83,12 +88,17 @@ def check_available(names: Sequence[str], say: Say = say_on_stderr) -> None:
 def _ours(place: Place) -> Launch:
     """Return how ours is started; variables that tune a worker are passed on."""
     passed_on = {name: value for name, value in os.environ.items() if name not in _NOT_PASSED_ON}
-    environ = passed_on | {
-        "OBJECTIONS_BOOTSTRAP": place.bootstrap,
-        "OBJECTIONS_TOPIC_PREFIX": place.prefix,
-        "OBJECTIONS_GROUP": f"{place.prefix}objections",
-        "OBJECTIONS_STATE_DIR": str(place.folder / "state"),
-        "OBJECTIONS_HTTP": "127.0.0.1:0",
-        "PYTHONPATH": python_path(),
-    }
+    # People change their minds by the thousand here; the breaker counts them, and lets them.
+    environ = (
+        {"OBJECTIONS_BREAKER_USERS_MIN": "1000000"}
+        | passed_on
+        | {
+            "OBJECTIONS_BOOTSTRAP": place.bootstrap,
+            "OBJECTIONS_TOPIC_PREFIX": place.prefix,
+            "OBJECTIONS_GROUP": f"{place.prefix}objections",
+            "OBJECTIONS_STATE_DIR": str(place.folder / "state"),
+            "OBJECTIONS_HTTP": "127.0.0.1:0",
+            "PYTHONPATH": python_path(),
+        }
+    )
     return Launch([sys.executable, "-c", _OBJECTIONS, "worker"], environ, place.folder)

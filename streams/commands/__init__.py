@@ -23,6 +23,7 @@ COMMANDS = {
         "Say why a user's data may be used, or not.",
     ),
     "topics": ("streams.commands.topics", "topics", "Plan, apply and check the topics."),
+    "intake": ("streams.commands.intake", "intake", "Serve the form to object with."),
     "import": (
         "streams.commands.importing",
         "import_command",
@@ -40,10 +41,20 @@ COMMANDS = {
         "dead_letters",
         "List, replay and dismiss records that could not be used.",
     ),
+    "grants": (
+        "streams.commands.grants",
+        "grants",
+        "Show and release grants that are held, as too many would be allowed again.",
+    ),
     "monitor": (
         "streams.commands.monitor",
         "monitor",
         "Tell how late propagation is, worker or none.",
+    ),
+    "canary": (
+        "streams.commands.canary",
+        "canary",
+        "Let a made-up account object all day, and measure the way to every store.",
     ),
     "filter": ("streams.commands.filter", "filter_command", "Keep what may be used of a manifest."),
     "bench": ("streams.commands.bench", "bench", "Measure throughput and latency."),

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import click
 
-from streams.errors import CommandError, Halt
+from streams.errors import CheckFailed, CommandError, Halt, UsageProblem
 from streams.settings import DEFAULT_BOOTSTRAP, Settings
 
 EXIT_CHECK_FAILED = 1
@@ -82,6 +82,22 @@ def exit_statuses() -> Iterator[None]:
         fail(f"stopped before anything was committed: {error}", EXIT_CHECK_FAILED)
     except (KeyboardInterrupt, click.Abort):
         fail("interrupted", EXIT_INTERRUPTED)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask, unless *yes*.  Raises CheckFailed for a no, UsageProblem where nobody can answer."""
+    if yes:
+        return
+    try:
+        if click.confirm(question, err=True):
+            return
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise UsageProblem(
+            "nobody answered the question, expected yes or no. Remedy: give --yes."
+        ) from None
+    raise CheckFailed("nothing was sent.")
 
 
 def fail(message: str, exit_status: int) -> None:

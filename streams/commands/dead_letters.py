@@ -13,7 +13,7 @@ from typing import IO, Any, Final, TypeVar
 import click
 import msgspec
 
-from streams.commands.common import bootstrap_option, read_settings
+from streams.commands.common import bootstrap_option, confirm, read_settings
 from streams.dead_letters.choose import choose
 from streams.dead_letters.letter import Choice, Letter, Place
 from streams.dead_letters.log import Log
@@ -175,6 +175,7 @@ def _replay_one(
     if not letter.open:
         click.echo(f"{place}: resolved already, nothing to send.")
         return
+    _check_known([letter])
     if mended_file is not None:
         record = _judged(letter, mended_file.read().rstrip(b"\r\n"))
     else:
@@ -190,11 +191,12 @@ def _replay_all(log: Log, choice: Choice, *, yes: bool) -> None:
     found = survey(log, choice)
     letters = [letter for letter in found if letter.open]
     _say_skipped(len(found) - len(letters))
+    _check_known(letters)
     if not letters:
         click.echo("Nothing to replay: no open dead letter is chosen.")
         return
     _name(letters)
-    _confirm(f"Replay {len(letters)} as they are? What is bad still is not sent.", yes=yes)
+    confirm(f"Replay {len(letters)} as they are? What is bad still is not sent.", yes=yes)
     failed: Counter[str] = Counter()
     with Sender(log.settings) as sender, closing(originals(log, letters)) as taken:
         for letter, content in taken:
@@ -243,6 +245,7 @@ def dismiss(yes: bool, bootstrap: str | None, **chosen: Any) -> None:
         found = survey(log, choice) if choice.place is None else [_one(log, choice, choice.place)]
         still_open = [letter for letter in found if letter.open]
         letters = [letter for letter in still_open if letter.user_id is not None]
+        _check_known(letters)
         to_send = together(log, letters)
     _say_skipped(len(found) - len(still_open))
     nobodys = [letter for letter in still_open if letter.user_id is None]
@@ -255,7 +258,7 @@ def dismiss(yes: bool, bootstrap: str | None, **chosen: Any) -> None:
         click.echo("Nothing to dismiss.")
         return
     _name(letters, lifts=True)
-    _confirm(
+    confirm(
         f"Dismiss {len(letters)}? What only they restrict may be used for training again, and "
         "what they were meant to say is not counted.",
         yes=yes,
@@ -268,6 +271,17 @@ def dismiss(yes: bool, bootstrap: str | None, **chosen: Any) -> None:
             record = dismissal(letter, through=each.covered > 0 or letter.stands_for_more)
             sender.send(topic, record, said, [], letter.place.partition)
     click.echo(f"{len(letters)} dismissed and acknowledged.")
+
+
+def _check_known(letters: Sequence[Letter]) -> None:
+    """Raise CheckFailed where nobody can tell whose dead letter one is."""
+    unknown = [letter for letter in letters if letter.pseudonym]
+    if unknown:
+        raise CheckFailed(
+            f"{unknown[0].place}: its dead letter is no longer kept, and of its user only the "
+            f"pseudonym {unknown[0].user_id} is known ({len(unknown)} of {len(letters)} chosen). "
+            "Nothing was sent. Remedy: choose it by --user and the user's id."
+        )
 
 
 def _one(log: Log, choice: Choice, place: Place) -> Letter:
@@ -369,22 +383,6 @@ def _name(letters: Sequence[Letter], *, lifts: bool = False) -> None:
         )
     if len(letters) > NAMED_MAX:
         click.echo(f"and {len(letters) - NAMED_MAX} more.")
-
-
-def _confirm(question: str, *, yes: bool) -> None:
-    """Ask, unless *yes*.  Raises CheckFailed for a no, UsageProblem where nobody can answer."""
-    if yes:
-        return
-    try:
-        if click.confirm(question, err=True):
-            return
-    except click.Abort:
-        if sys.stdin.isatty():
-            raise
-        raise UsageProblem(
-            "nobody answered the question, expected yes or no. Remedy: give --yes."
-        ) from None
-    raise CheckFailed("nothing was sent.")
 
 
 def _now_ms() -> int:

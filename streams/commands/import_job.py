@@ -54,7 +54,7 @@ class Job:
         from streams.importing import run
         from streams.importing.expected import Expected
 
-        with Expected() as expected, self._said_rejects() as rejects:
+        with Expected(settings.subjects()) as expected, self._said_rejects() as rejects:
             done = run.read_only(self._source, self._rules_for, self._show, rejects, expected)
             self._tell_refused(done, "rows that no worker would take")
             self._verify(settings, done, expected, at_end=False)
@@ -69,7 +69,7 @@ class Job:
         interrupts = Interrupts()
         interrupts.install()
         options = self._options
-        with Expected() as expected:
+        with Expected(settings.subjects()) as expected:
             importing = run.Import(
                 settings,
                 self._source,

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
@@ -17,8 +17,12 @@ from streams.errors import UsageProblem
 
 if TYPE_CHECKING:
     from streams.notices.owed import Owed
+    from streams.settings import Settings
+
+Row = dict[str, str]
 
 COLUMNS: Final = ("user_id", "country")
+DAY_S: Final = 86_400
 
 
 @click.command()
@@ -36,7 +40,26 @@ COLUMNS: Final = ("user_id", "country")
     type=click.Choice(["csv", "jsonl"]),
     help="By default jsonl, and csv where FILE ends in .csv.",
 )
-def notices(bootstrap: str | None, output: Path | None, form: str | None) -> None:
+@click.option(
+    "--form",
+    "form_url",
+    metavar="URL",
+    help="Where people reach `objections intake`: adds a column link, signed for each user.",
+)
+@click.option(
+    "--valid-days",
+    type=click.IntRange(1, 3_660),
+    default=366,
+    show_default=True,
+    help="With --form: how long the links hold.",
+)
+def notices(
+    bootstrap: str | None,
+    output: Path | None,
+    form: str | None,
+    form_url: str | None,
+    valid_days: int,
+) -> None:
     """
     List who has still to be told: open accounts in covered countries without a notice.
 
@@ -44,6 +67,7 @@ def notices(bootstrap: str | None, output: Path | None, form: str | None) -> Non
     OBJECTIONS_POLICY covers; a policy with `notices_from` counts no earlier delivery.  Deliveries
     that no worker has read yet count.  Of users whose country is unknown only the number is told.
     Once a notice is delivered, send it to the topic `notices`; the window runs from there.
+    With --form OBJECTIONS_INTAKE_KEY signs the links; who has one may object for its user.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     settings = read_settings(bootstrap)
@@ -53,11 +77,13 @@ def notices(bootstrap: str | None, output: Path | None, form: str | None) -> Non
     is_csv = form == "csv" or (form is None and output is not None and output.suffix == ".csv")
     now_ms = int((time.time() + settings.clock_offset_s) * 1000)
     policy = policy_of(settings)
+    row_of = _plain if form_url is None else _linking(settings, form_url, valid_days)
+    columns = COLUMNS if form_url is None else (*COLUMNS, "link")
     with passing_line() as say, _file(output) as file:
         export = Export(settings, policy, now_ms, say)
-        write = _csv_writer(file) if is_csv else _jsonl_writer(file)
+        write = _csv_writer(file, columns) if is_csv else _jsonl_writer(file)
         for each in export.run():
-            write(each)
+            write(row_of(each))
     count = export.count
     click.echo(f"{count.owed:,} users have still to be told", err=True)
     if count.unknown:
@@ -73,19 +99,43 @@ def notices(bootstrap: str | None, output: Path | None, form: str | None) -> Non
         )
 
 
-def _csv_writer(file: IO[str]) -> "Callable[[Owed], None]":
-    writer = csv.writer(file)
-    writer.writerow(COLUMNS)
-    return lambda owed: writer.writerow((owed.user_id, owed.country))
+def _plain(owed: "Owed") -> Row:
+    return {"user_id": owed.user_id, "country": owed.country}
 
 
-def _jsonl_writer(file: IO[str]) -> "Callable[[Owed], None]":
+def _linking(settings: "Settings", form_url: str, valid_days: int) -> "Callable[[Owed], Row]":
+    """Return what makes rows with links; raises UsageProblem where they cannot be made."""
+    if not form_url.startswith(("https://", "http://")):
+        text = f"--form is {form_url!r}, expected https://..., where people reach the form"
+        raise UsageProblem(text)
+    if not settings.intake_key:
+        text = "--form needs OBJECTIONS_INTAKE_KEY, the one that `objections intake` is given"
+        raise UsageProblem(text)
+    from streams.intake.tokens import Signer
+
+    signer = Signer(settings.intake_key)
+    expires_s = int(time.time()) + valid_days * DAY_S
+
+    def linked(owed: "Owed") -> Row:
+        link = f"{form_url.rstrip('/')}/o/{signer.link_token(owed.user_id, expires_s)}"
+        return {**_plain(owed), "link": link}
+
+    return linked
+
+
+def _csv_writer(file: IO[str], columns: Sequence[str]) -> Callable[[Row], None]:
+    writer = csv.DictWriter(file, columns)
+    writer.writeheader()
+    return writer.writerow
+
+
+def _jsonl_writer(file: IO[str]) -> Callable[[Row], None]:
     import msgspec
 
     encode = msgspec.json.Encoder().encode
 
-    def write(owed: "Owed") -> None:
-        file.write(encode(owed).decode() + "\n")
+    def write(row: Row) -> None:
+        file.write(encode(row).decode() + "\n")
 
     return write
 

@@ -74,11 +74,13 @@ class State(Struct, frozen=True, gc=False):
     known: users ever seen.
     counts: users by the begin of the bucket in which they were last re-included.
     trip_ms: the latest trip, which it names; 0 before the first.
+    trip_users: the limit at which it tripped.
     """
 
     known: int = 0
     counts: dict[int, int] = {}
     trip_ms: int = 0
+    trip_users: int = 0
     tripped: bool = False
     freed: Freed | None = None
 
@@ -89,16 +91,17 @@ class State(Struct, frozen=True, gc=False):
 
 
 class Breaker:
-    """The breaker of one partition; *state* is replaced, never changed."""
+    """
+    The breaker of one partition; *state* is replaced, never changed.
+
+    met: users never seen before, and not yet among those known.
+    """
 
     def __init__(self, limit: Limit = NO_LIMIT, state: State = State()) -> None:  # noqa: B008
         self.state = state
+        self.met = 0
+        self.is_on: Final = limit.percent > 0
         self._limit = limit
-
-    @property
-    def is_on(self) -> bool:
-        """Whether there is a limit."""
-        return self._limit.percent > 0
 
     @property
     def tripped(self) -> bool:
@@ -108,12 +111,13 @@ class Breaker:
     @property
     def limit_users(self) -> int:
         """How many may be re-included within a window."""
-        return self._limit.of(self.state.known)
+        return self._limit.of(self.state.known + self.met)
 
-    def meet(self, users: int) -> None:
-        """Note *users* never seen before."""
-        if users:
-            self.state = replace(self.state, known=self.state.known + users)
+    def know(self) -> None:
+        """Let users met be among those known."""
+        if self.met:
+            self.state = replace(self.state, known=self.state.known + self.met)
+            self.met = 0
 
     def admit(self, mark: Mark | None, now_ms: int) -> Mark | None:
         """Count a re-inclusion; return the mark to keep, or None for one too many, which trips."""
@@ -132,7 +136,9 @@ class Breaker:
             counts[mark.bucket_ms] -= 1
         elif sum(counts.values()) >= self.limit_users:
             trip_ms = max(now_ms, state.trip_ms + 1)  # it names the trip
-            self.state = replace(state, counts=counts, trip_ms=trip_ms, tripped=True)
+            self.state = replace(
+                state, counts=counts, trip_ms=trip_ms, trip_users=self.limit_users, tripped=True
+            )
             return None
         counts[bucket_ms] = counts.get(bucket_ms, 0) + 1
         self.state = replace(state, counts=counts)
@@ -160,7 +166,7 @@ def reincludes(
     more_items = (
         decision.adult_from_ms < stands.adult_from_ms or decision.kinds & ~stands.kinds != 0
     )
-    return any(
-        new == 0 and (more_items if old == 0 else bool(old & ~introduced))
-        for old, new in zip(stands.reasons, decision.reasons, strict=True)
-    )
+    for old, new in zip(stands.reasons, decision.reasons, strict=True):
+        if new == 0 and (more_items if old == 0 else old & ~introduced):
+            return True
+    return False

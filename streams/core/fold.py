@@ -258,7 +258,7 @@ class Fold:
                 NOBODY, 1, decision, next_change_ms, version, self._now_ms, origin.cause
             )
             change = UserChange(None, first, origin, publish=True)
-            self._breaker.meet(1)
+            self._breaker.met += 1
         self.users[user_id] = change
         return change
 

@@ -7,7 +7,9 @@ held stands as before, and is due again when the hold ends.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from streams.core.breaker import Breaker, Freed, Mark, reincludes
 from streams.core.changes import (
@@ -25,7 +27,7 @@ from streams.core.user import NO_LEVELS, User
 from streams.core.verdict import Decision, decide, while_read_again, without_grants
 
 
-class Ruling(NamedTuple):
+class Ruling(Struct, frozen=True, gc=False):
     """A decision as far as it may stand, when to look again, and what of it is held."""
 
     decision: Decision
@@ -70,10 +72,10 @@ class Holds:
                 return _held(row, while_read_again(row.decision, user, decision), origin)
             least = without_grants(row.decision, decision)
             return ruling if least == decision else _held(row, least, origin)
-        if decision == row.decision or not self._breaker.is_on:
+        allows_more = 0 in decision.reasons and decision != row.decision
+        if not allows_more or not self._breaker.is_on:
             return ruling
-        least = without_grants(row.decision, decision)
-        return ruling if least == decision else self._break(row, ruling, least, origin)
+        return self._guard(row, ruling, origin)
 
     def rule_by_policy(self, row: UserRow, origin: Origin) -> Ruling:
         """Decide by a new policy: restrictions at once, grants once everybody is decided by it."""
@@ -81,30 +83,31 @@ class Holds:
         least = without_grants(row.decision, decision)
         if least == decision:
             return Ruling(decision, next_change_ms, None, row.reincluded)
-        return _held(row, least, origin)._replace(next_change_ms=DUE_BY_POLICY_MS)
+        return replace(_held(row, least, origin), next_change_ms=DUE_BY_POLICY_MS)
 
     def release(self, trip_ms: int, positions: Mapping[str, int]) -> bool:
         """Release a trip; return whether there was it.  What is held by *positions* goes."""
         freed = Freed(dict(positions), self._policy.version, self._now_ms)
         return self._breaker.release(trip_ms, freed)
 
-    def _break(self, row: UserRow, ruling: Ruling, least: Decision, origin: Origin) -> Ruling:
-        """Let the grant of *ruling* go if the breaker does."""
-        if self._breaker.tripped:
-            return _held(row, least, origin)
-        topics = {origin.topic, row.held.cause.topic if row.held else origin.topic}
-        counts = reincludes(
-            row.decision,
-            ruling.decision,
-            ages_missing=_ages_missing(row),
-            by_policy=POLICY in topics,
-        )
-        if not counts or self._is_freed(row.held):
-            return ruling
-        mark = self._breaker.admit(row.reincluded, self._now_ms)
-        if mark is None:
-            return _held(row, least, origin)
-        return ruling._replace(reincluded=mark)
+    def _guard(self, row: UserRow, ruling: Ruling, origin: Origin) -> Ruling:
+        """Let what *ruling* allows go, as far as the breaker does."""
+        decision, mark = ruling.decision, row.reincluded
+        if not self._breaker.tripped:
+            held = row.held
+            counts = reincludes(
+                row.decision,
+                decision,
+                ages_missing=_ages_missing(row),
+                by_policy=POLICY in (origin.topic, held and held.cause.topic),
+            )
+            if not counts or self._is_freed(held):
+                return ruling
+            mark = self._breaker.admit(mark, self._now_ms)
+            if mark is not None:
+                return replace(ruling, reincluded=mark)
+        least = without_grants(row.decision, decision)
+        return ruling if least == decision else _held(row, least, origin)
 
     def _is_freed(self, held: Held | None) -> bool:
         """Whether what *held* waits for was waiting when the breaker was released."""

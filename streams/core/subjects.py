@@ -7,6 +7,7 @@ as soon as it is decoded, so nothing behind that has to know which of the two it
 partition is that of the input record, as ever.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from hashlib import sha256
@@ -22,6 +23,7 @@ VARIABLE: Final = "OBJECTIONS_SUBJECT_KEY"
 CACHED_USERS_MAX: Final = 16_384  # some 5 MB
 _BLOCK_BYTES: Final = 64  # of SHA-256
 _FINGERPRINT_DIGITS: Final = 16
+_FINGERPRINT: Final = re.compile("[0-9a-f]{16}")
 _FINGERPRINT_OF: Final = b"\xffobjections subject key"  # no UTF-8, so nobody's id
 
 
@@ -67,7 +69,8 @@ class Subjects:
     def check_record(self, headers: Headers, place: str) -> None:
         """Raise UsageProblem where the output record at *place* names its user by another key."""
         found = dict(headers or ()).get(HEADER) or ""
-        self.check(found.decode(errors="replace") if isinstance(found, bytes) else found, place)
+        text = found.decode(errors="replace") if isinstance(found, bytes) else found
+        self.check(text if not text or _FINGERPRINT.fullmatch(text) else "(unreadable)", place)
 
 
 PLAIN: Final = Subjects()

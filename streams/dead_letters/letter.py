@@ -41,6 +41,7 @@ class Letter(Struct, gc=False, kw_only=True):
     what it restricts still stands; at: its partition and offset in `dead-letters`.
     key: shown, cut and escaped; user_id: None where the key is no valid id.
     content_id: of the item the record names, None where it names none or it is not known.
+    pseudonym: user_id is not the id but its pseudonym, all that is known of the user.
     stands_for_more: no more is known of those of its user (or item) before it, and it stands until
     all up to it are dismissed.
     """
@@ -57,6 +58,7 @@ class Letter(Struct, gc=False, kw_only=True):
     at: tuple[int, int] | None = None
     open: bool = True
     stands_for_more: bool = False
+    pseudonym: bool = False
 
     @property
     def restricts(self) -> str | None:
@@ -90,6 +92,7 @@ class Letter(Struct, gc=False, kw_only=True):
             "kept": self.at is not None,
             "open": self.open,
             **({"stands_for_more": True} if self.stands_for_more else {}),
+            **({"pseudonym": True} if self.pseudonym else {}),
         }
 
 

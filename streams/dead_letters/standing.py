@@ -23,12 +23,14 @@ from streams.core.decode import (
 )
 from streams.core.item import DEAD_LETTERS_MAX
 from streams.core.refs import partition_of
+from streams.core.subjects import PLAIN, Subjects
 from streams.core.user import NOBODY, User, is_resolved, merge, stand_for_more
 from streams.dead_letters.letter import CONTENT, INPUTS, RESTRICTING_USERS, Letter, Place
 from streams.errors import BadRecord
 from streams.state import rows
 
-Owner = tuple[int, str]  # partition and user_id: a user's state is where their records are
+# Partition and user, as the state names them: a user's state is where their records are.
+Owner = tuple[int, str]
 
 _REF: Final = re.compile(rb"/[0-9]+/[0-9]")  # of "topic/partition/offset" in a user's row
 
@@ -39,17 +41,31 @@ class Standing:
 
     letters: those in question; of other users only what stands is kept.
     topics: the full names of the inputs, by their names in the contract.
+    subjects: how the state names users; *user_id* is one that is known, besides those of *letters*.
     """
 
-    def __init__(self, letters: Iterable[Letter], topics: dict[str, str]) -> None:
+    def __init__(
+        self,
+        letters: Iterable[Letter],
+        topics: dict[str, str],
+        subjects: Subjects = PLAIN,
+        user_id: str | None = None,
+    ) -> None:
         self._topics = topics
+        self._subjects = subjects
+        self._ids: dict[str, str] = {}  # of known users, by their names in the state
+        self._named_by: dict[int, str] = {}  # fingerprints, by partition
+        if user_id is not None:
+            self._ids[subjects.of(user_id)] = user_id
         self._asked: set[Owner] = set()
         self._nobodys: set[str] = set()  # without a valid key: any user's record may mend them
         for letter in letters:
             if letter.user_id is None:
                 self._nobodys.add(str(letter.place))
             else:
-                self._asked.add((letter.place.partition, letter.user_id))
+                name = subjects.of(letter.user_id)
+                self._ids[name] = letter.user_id
+                self._asked.add((letter.place.partition, name))
         self._users: dict[Owner, User] = {}  # of their facts, those about dead letters
         self._items: dict[tuple[int, str, int], str] = {}  # partition, user, offset -> content_id
         self._item_owners: set[Owner] = set()
@@ -66,6 +82,10 @@ class Standing:
         kind = key[:1]
         if kind == rows.USER:
             self._learn_user(partition, key, value)
+        elif key == rows.SUBJECTS_KEY and value is not None:
+            self._named_by[partition] = rows.decode_text(value)
+        elif kind == rows.POSITION:
+            self._named_by.setdefault(partition, "")
         elif kind == rows.DEAD_LETTER:
             self._firsts = None
             user_id, offset = rows.dead_letter_of(key)
@@ -74,6 +94,11 @@ class Standing:
             else:
                 self._items[partition, user_id, offset] = rows.decode_text(value)
                 self._item_owners.add((partition, user_id))
+
+    def check_naming(self, changelog: str) -> None:
+        """Raise UsageProblem where the state of a partition names users otherwise."""
+        for partition, fingerprint in sorted(self._named_by.items()):
+            self._subjects.check(fingerprint, f"{changelog}/{partition}")
 
     def _learn_user(self, partition: int, key: bytes, value: bytes | None) -> None:
         owner = partition, rows.user_of(key)
@@ -109,7 +134,7 @@ class Standing:
         user_id = valid_user_id(key)
         if user_id is None:
             return
-        owner = partition, user_id
+        owner = partition, self._subjects.of(user_id)
         dismisses = bool(self._nobodys) and b"dismissed" in (value or b"")
         if ref is None and not dismisses and not self._concerns(owner):
             return
@@ -143,7 +168,8 @@ class Standing:
         if user_id is None:
             letter.open = str(place) not in self._mended
             return
-        owner = place.partition, user_id
+        name = user_id if letter.pseudonym else self._subjects.of(user_id)
+        owner = place.partition, name
         in_state = self._items.get((*owner, place.offset)) if letter.input == CONTENT else None
         if in_state is not None:
             letter.content_id = in_state  # also where the letter was cut
@@ -193,23 +219,30 @@ class Standing:
 
     def _known_of(self, kept: set[Place]) -> Iterator[Letter]:
         names = {full_name: name for name, full_name in self._topics.items()}
-        for (partition, user_id), refs in self._users.items():
+        for (partition, name), refs in self._users.items():
             for ref in refs.dead_letters:
                 topic, number, offset = ref.rsplit("/", 2)
-                place, name = Place(topic, int(number), int(offset)), names.get(topic)
-                if place in kept or name is None or place.partition != partition:
+                place, of_input = Place(topic, int(number), int(offset)), names.get(topic)
+                if place in kept or of_input is None or place.partition != partition:
                     continue
-                yield Letter(place=place, input=name, key=user_id, user_id=user_id)
-        for (partition, user_id, item_offset), content_id in self._items.items():
+                yield self._letter(place, of_input, name)
+        for (partition, name, item_offset), content_id in self._items.items():
             place = Place(self._topics[CONTENT], partition, item_offset)
             if place not in kept:
-                yield Letter(
-                    place=place,
-                    input=CONTENT,
-                    key=user_id,
-                    user_id=user_id,
-                    content_id=content_id,
-                )
+                yield self._letter(place, CONTENT, name, content_id)
+
+    def _letter(
+        self, place: Place, of_input: str, name: str, content_id: str | None = None
+    ) -> Letter:
+        user_id = self._ids.get(name, name)
+        return Letter(
+            place=place,
+            input=of_input,
+            key=user_id,
+            user_id=user_id,
+            content_id=content_id,
+            pseudonym=self._subjects.keyed and name not in self._ids,
+        )
 
 
 def _decode(

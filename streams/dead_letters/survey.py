@@ -38,7 +38,12 @@ def survey(log: Log, choice: Choice) -> list[Letter]:
             found[letter.place] = letter
     if one and any(letter.user_id is None for letter in found.values()):
         numbers = list(log.partitions)  # whoever it is about may be anywhere
-    standing = Standing(found.values(), {name: full_name for full_name, name in inputs.items()})
+    standing = Standing(
+        found.values(),
+        {name: full_name for full_name, name in inputs.items()},
+        log.settings.subjects(),
+        choice.user_id,
+    )
     _learn(log, standing, numbers)
     for letter in _letters(log, ends, inputs):  # those the changelog may already tell of
         kept.add(letter.place)
@@ -70,6 +75,7 @@ def _learn(log: Log, standing: Standing, numbers: list[int]) -> None:
             standing.learn_row(message.partition() or 0, key, message.value())
         except NewerRow as error:
             raise CommandError(f"{_place(message)}: {error}") from error
+    standing.check_naming(log.settings.topic(USERS_CHANGELOG))
     for message in log.read(begins, "what the workers have yet to read"):
         standing.learn_input(
             log.names[message.topic() or ""],

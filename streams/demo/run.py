@@ -135,7 +135,7 @@ class Demo:
         self._wait_until_decided()
         receipts = self._complete_receipts(script)
         truth, outputs, figures.differences = self._settle()
-        largest = by_size(activity)[0]
+        largest = self._place.settings.subjects().of(by_size(activity)[0])
         self._fill(figures, script, truth, outputs, largest)
         figures.latencies = latencies(receipts)
         figures.receipt = [
@@ -217,7 +217,7 @@ class Demo:
             while True:
                 self._check_running()
                 late = time.monotonic() > deadline_s
-                truth = expected(inputs, Policy(), _now_ms())
+                truth = expected(inputs, Policy(), _now_ms(), self._place.settings.subjects())
                 found = [store_differences(truth, store) for store in stores]
                 bar.reached(found.count([]))
                 wrong = [line for differences in found for line in differences]

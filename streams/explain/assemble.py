@@ -81,6 +81,7 @@ def explain(evidence: Evidence, policy: Policy, now_ms: int, wanted: Wanted) -> 
         items_of(evidence, wanted.listed) if wanted.items else None,
         story,
         tuple(_positions(evidence)),
+        evidence.name if evidence.name != evidence.user_id else None,
     )
 
 

@@ -65,6 +65,11 @@ def why_not_comparable(evidence: Evidence, row: UserRow, policy: Policy, now_ms:
         )
     if row.policy_version != policy.version:
         return f"policy {policy.version} is being applied, and has not come to this user yet"
+    if row.held is not None and evidence.breaker_tripped:
+        return (
+            "a grant waits until somebody releases the grants of its partition, as too many would "
+            f"be allowed again: see `objections grants status --partition {evidence.number}`"
+        )
     if row.next_change_ms == DUE_BY_POLICY_MS:
         return "what a new policy allows waits until everybody has been decided by it"
     if row.held is not None or row.next_change_ms == DUE_AT_ONCE_MS:

@@ -23,6 +23,7 @@ from streams.core.fanout import Job
 from streams.core.item import DEAD_LETTERS_MAX, Item
 from streams.core.outputs import Eligibility
 from streams.core.refusals import REFUSALS
+from streams.core.subjects import PLAIN, Subjects
 from streams.core.user import NOBODY, User, is_resolved, merge
 from streams.errors import BadRecord
 from streams.proof.records import Record
@@ -89,10 +90,16 @@ class Evidence:
     All that is known of *user_id*, whose partition is *number*.
 
     topic_prefix: before every topic's name.  content_id: an item whose records are all kept.
+    subjects: how state and outputs name users.
     """
 
     def __init__(
-        self, user_id: str, number: int, topic_prefix: str, content_id: str | None = None
+        self,
+        user_id: str,
+        number: int,
+        topic_prefix: str,
+        content_id: str | None = None,
+        subjects: Subjects = PLAIN,
     ) -> None:
         self.user_id = user_id
         self.number = number
@@ -104,6 +111,7 @@ class Evidence:
         self.committed: dict[str, int] = {}  # and by the group
         self.ends: dict[str, int] = {}
         self.decided_by: tuple[int, str] | None = None  # version and digest of the policy
+        self.breaker_tripped = False  # grants of the partition are held until they are released
         self.stated: list[Stated] = []
         self.dead_letters: dict[str, str] = {}  # why, by the place of the bad record
         self.decisions: list[Said] = []
@@ -117,9 +125,13 @@ class Evidence:
         self.content_records = 0
         self.content_offsets_unfolded: list[int] = []
         self.lacking: list[Stated] = []
-        self._key = user_id.encode()
+        self.name = subjects.of(user_id)  # in state and outputs
+        self._subjects = subjects
+        self._named_by = ""
+        self._input_key = user_id.encode()
+        self._key = self.name.encode()
         self._topic_prefix = topic_prefix
-        self._items_prefix = rows.items_prefix(user_id)
+        self._items_prefix = rows.items_prefix(self.name)
         self._causes: set[tuple[str, int]] = set()
 
     def read_to(self, topic: str) -> int:
@@ -153,7 +165,14 @@ class Evidence:
             return key.startswith(self._items_prefix) or key[:1] == rows.POSITION
         if topic == "training-users":
             return key.partition(b"/")[2] == self._key
-        return topic == "training-content" or key == self._key
+        if topic == "eligibility":
+            return key == self._key
+        return topic == "training-content" or key == self._input_key
+
+    def check_naming(self) -> None:
+        """Raise UsageProblem where the state, as far as there is one, names users otherwise."""
+        if self.folded or self._named_by:
+            self._subjects.check(self._named_by, self.place(USERS_CHANGELOG))
 
     def take(self, topic: str, record: Record) -> None:
         """Keep what *record* of *topic* (as in the contract), one that it `wants`, says."""
@@ -185,6 +204,10 @@ class Evidence:
             if value is not None:
                 found = msgspec.json.decode(rows.decode_text(value), type=dict[str, str | int])
                 self.decided_by = (int(found["version"]), str(found["digest"]))
+        elif key == rows.BREAKER_KEY:
+            self.breaker_tripped = value is not None and rows.decode_breaker(value).tripped
+        elif key == rows.SUBJECTS_KEY:
+            self._named_by = "" if value is None else rows.decode_text(value)
         elif key[:1] == rows.POSITION:
             self._take_position(key, value)
         elif key[:1] == rows.USER:

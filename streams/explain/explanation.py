@@ -262,6 +262,7 @@ class Explanation(Struct, frozen=True):
     decision: null where no worker has decided on the user yet.
     pending: records about the user that are not decided yet, the first of them.
     pending_content, pending_content_from: how many `content` records are not, and from where on.
+    subject: how outputs name the user, where that is not by the id.
     """
 
     format: int
@@ -283,3 +284,4 @@ class Explanation(Struct, frozen=True):
     items: ItemsShown | None
     item: ItemStory | None
     positions: tuple[Position, ...]
+    subject: str | None = None

@@ -72,7 +72,9 @@ class Reading:
             otherwise=", so nobody can tell which partition is the user's",
         )
         number = partition_of(user_id.encode(), partitions_n)
-        self.evidence = Evidence(user_id, number, settings.topic_prefix, content_id)
+        self.evidence = Evidence(
+            user_id, number, settings.topic_prefix, content_id, settings.subjects()
+        )
         self._positions = dict.fromkeys(self._topics, 0)
         self._consumer = reader(
             settings,
@@ -100,6 +102,7 @@ class Reading:
         except KafkaException as error:
             raise self._unreachable(error) from error
         self._say("")
+        self.evidence.check_naming()
         return self.evidence
 
     def _ask_offsets(self) -> None:

@@ -43,6 +43,8 @@ def _escaped(character: str) -> str:
 def _lines(found: Explanation) -> Iterator[str]:
     hidden = ", birth dates and countries hidden" if found.redacted else ""
     yield f"User {found.user_id}, partition {found.partition}, at {found.asked_at}{hidden}"
+    if found.subject is not None:
+        yield f"In outputs: {found.subject}"
     if found.decision is None:
         yield "Not decided yet, so nothing of this user may be used."
     else:

@@ -29,6 +29,7 @@ class Receipts:
     def __init__(self, settings: Settings, say: Say) -> None:
         self._settings = settings
         self._say = say
+        self._subjects = settings.subjects()
         self._consumer = reader(settings, fetch_wait_max_ms=100)
 
     def __enter__(self) -> Self:
@@ -56,6 +57,9 @@ class Receipts:
         places = [(each.topic, each.partition) for each in assigned]
         count = 0
         for records in read_to_ends(self._consumer, places, wait_s=POLL_S, silence_s=SILENCE_MAX_S):
+            for each in records:
+                place = f"{each.topic()}/{each.partition()}/{each.offset()}"
+                self._subjects.check_record(each.headers(), place)
             keys = [each.key() for each in records if each.value() is not None]
             expected.seen([key for key in keys if key is not None])
             count += len(keys)

@@ -102,9 +102,6 @@ def _with_others(node: Node) -> dict[str, str]:
     return {
         "controller.quorum.voters": ",".join(voters),
         **_internal(replicas=replicas, in_sync=replicas // 2 + 1),
-        # Defaults 1 s and 2 s: as long, nothing is written after a leader is lost.
-        "controller.quorum.election.timeout.ms": "500",
-        "controller.quorum.fetch.timeout.ms": "1000",
         # Default 30 s, in which nothing can be written that wants a lost broker's copy.
         "replica.lag.time.max.ms": "3000",
         # Default 300 s: leaders, and coordinators, go back to where they were meant to be.

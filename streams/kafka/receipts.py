@@ -71,6 +71,7 @@ class Finder:
         self._settings = settings
         self._objection_id = objection_id
         self._user_id = user_id
+        self._subjects = settings.subjects()
         self._tell = tell
         self._found: dict[bytes, Found] = {}
         self._acks: dict[str, Ack] = {}  # in log order
@@ -177,9 +178,14 @@ class Finder:
                 f"{place[0]}/{place[1]}/{message.offset()} is no receipt: expected what "
                 "`objections worker` writes. Remedy: find out who else writes to this topic."
             ) from error
-        users = (None, receipt.user_id)
-        if receipt.objection_id == self._objection_id and self._user_id in users:
-            self._found[key] = Found(receipt, place[1])
+        if receipt.objection_id != self._objection_id:
+            return
+        if self._user_id is not None:
+            where = f"{place[0]}/{place[1]}/{message.offset()}"
+            self._subjects.check_record(message.headers(), where)
+            if receipt.user_id != self._subjects.of(self._user_id):
+                return
+        self._found[key] = Found(receipt, place[1])
 
     def _may_be_ours(self, key: bytes) -> bool:
         return key.rpartition(b"/")[0].endswith(b"/" + self._objection_id.encode())

@@ -16,6 +16,7 @@ from typing import Final, ParamSpec, TypeVar
 
 import msgspec
 
+from streams.core.breaker import State
 from streams.core.changes import UserRow
 from streams.core.fanout import Job
 from streams.core.item import Item
@@ -351,6 +352,17 @@ def decode_text(data: bytes) -> str:
     """Return the text in *data*.  Raises `NewerRow`, `UnreadableRow`."""
     _check(data, PLAIN_VERSION, "a number or text")
     return data[1:].decode()
+
+
+def encode_breaker(state: State) -> bytes:
+    """Return the bytes of what the breaker on re-inclusion remembers."""
+    return encode_text(msgspec.json.encode(state).decode())
+
+
+@_refusing("the row of the breaker")
+def decode_breaker(data: bytes) -> State:
+    """Return the breaker's state in *data*.  Raises `NewerRow`, `UnreadableRow`."""
+    return msgspec.json.decode(decode_text(data), type=State)
 
 
 def _check(data: bytes, highest: int, what: str) -> None:

@@ -6,7 +6,6 @@ Rebalances pass through here: the fetch thread calls, the event loop acts, the t
 
 import asyncio
 import logging
-import os
 import uuid
 from collections.abc import Coroutine
 from pathlib import Path
@@ -36,11 +35,11 @@ from streams.worker.stores import Stores
 from streams.worker.trail import Trail
 from streams.worker.transaction import Publisher
 from streams.worker.transport import FAUST_LOGGER, RoundConsumer, Transport
+from streams.worker.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
 WATCH_S: Final = 5.0
-STUCK_CALL_S: Final = 60.0
 HAND_OVER_MARGIN: Final = 0.9  # of the rebalance timeout: longer, and the group would expel us
 
 
@@ -81,6 +80,7 @@ class ObjectionWorker(Service):
         self._metrics = metrics
         self._memory = Memory(settings.block_cache_bytes)
         self._publisher = Publisher(settings, f"{settings.group}-{instance}")
+        self._watchdog = Watchdog(lambda: self._publisher.call)
         self._fetch = Fetch(settings, self, changelogs.partitions_n, f"objections-{instance}")
         self._stores = Stores(
             settings,
@@ -101,6 +101,7 @@ class ObjectionWorker(Service):
 
     async def on_start(self) -> None:
         """Start serving HTTP at once; reading begins when Faust and the producer are ready."""
+        self._watchdog.start()
         await self._http.start()
         logger.info("status page and metrics: http://%s/", self._http.address)
 
@@ -119,14 +120,10 @@ class ObjectionWorker(Service):
             self.fail(error)
 
     @Service.task
-    async def _watch_publisher(self) -> None:
+    async def _look(self) -> None:
         while not self.should_stop:
             await self.sleep(WATCH_S)
             self.status.look()
-            if self._publisher.stuck_s() > STUCK_CALL_S:
-                # The thread in that call cannot be woken: no orderly end would ever end.
-                logger.critical("a call to Kafka does not return; the process ends here")
-                os._exit(1)
 
     async def on_stop(self) -> None:
         """Finish the transaction in hand, then leave the group."""
@@ -136,6 +133,7 @@ class ObjectionWorker(Service):
         self._fetch.stop()
         if self._fetch.is_alive():
             await asyncio.to_thread(self._fetch.join)
+        self._watchdog.stop()
         await asyncio.to_thread(self._stores.stop)
         await self._http.stop()
 

@@ -9,8 +9,6 @@ when it is on again.
 import logging
 from typing import Final
 
-import msgspec
-
 from streams.core.breaker import Breaker, Limit, State
 from streams.core.times import rfc3339
 from streams.state import rows
@@ -40,15 +38,17 @@ class Guard:
     def reload(self) -> None:
         """Go back to what the store says: at the start, and after a rollback."""
         self._row = self._store.get(rows.BREAKER_KEY)
+        self.breaker.met = 0
         if self._row is not None:
-            self.breaker.state = decode(self._row)
+            self.breaker.state = rows.decode_breaker(self._row)
         elif self.breaker.is_on:
             self.breaker.state = State(sum(1 for _ in self._store.scan(rows.USER)))
         self._tell()
 
     def notes(self) -> list[Row]:
         """Return the row that says how it stands, if that is new, for a cycle's transaction."""
-        row = encode(self.breaker.state) if self.breaker.is_on else None
+        self.breaker.know()
+        row = rows.encode_breaker(self.breaker.state) if self.breaker.is_on else None
         if row == self._row:
             return []
         self._row = row
@@ -71,13 +71,3 @@ class Guard:
         elif self._told_trip_ms and not tripped:
             logger.warning("%s: grants are released", self._place)
         self._told_trip_ms = state.trip_ms if tripped else 0
-
-
-def encode(state: State) -> bytes:
-    """Return the row of *state*."""
-    return rows.encode_text(msgspec.json.encode(state).decode())
-
-
-def decode(row: bytes) -> State:
-    """Return the state in *row*."""
-    return msgspec.json.decode(rows.decode_text(row), type=State)

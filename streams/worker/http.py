@@ -40,7 +40,7 @@ _SCHEME: Final = "Bearer "
 # What to do about an address that cannot be taken.
 _REMEDIES: Final = {
     errno.EADDRINUSE: "another process listens there (a worker and a monitor do by default): "
-    "stop it, set OBJECTIONS_HTTP to another port, or let port 0 take a free one",
+    "stop it, set {variable} to another port, or let port 0 take a free one",
     errno.EACCES: "this user may not listen there: choose a port from 1024",
     errno.EADDRNOTAVAIL: "this machine has no such address: choose one of its own, or 127.0.0.1",
 }
@@ -100,19 +100,7 @@ class Server(ABC):
 
         Raises UsageProblem when the address of OBJECTIONS_HTTP cannot be taken.
         """
-        await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, self._host, self._port).start()
-        except (OSError, UnicodeError) as error:  # The latter: no name of any machine.
-            await self._runner.cleanup()
-            remedy = _REMEDIES.get(getattr(error, "errno", None) or 0, _REMEDY)
-            message = (
-                f"OBJECTIONS_HTTP is '{_shown(self._host, self._port)}', "
-                f"which cannot be listened on: {error}; {remedy}."
-            )
-            raise UsageProblem(message) from error
-        host, port = self._runner.addresses[0][:2]
-        self.address = _shown(host, port)
+        self.address = await listen(self._runner, self._host, self._port, "OBJECTIONS_HTTP")
         if self._token is not None:
             logger.info(
                 "status page and metrics demand the token of OBJECTIONS_HTTP_TOKEN; /healthz and "
@@ -171,6 +159,26 @@ class HttpServer(Server):
         ready, detail = self._status.ready()
         text = render(self._status.page(), ready, detail, refresh="refresh" in request.query)
         return web.Response(text=text, content_type="text/html")
+
+
+async def listen(runner: web.AppRunner, host: str, port: int, variable: str) -> str:
+    """
+    Let *runner* take requests, and return the HOST:PORT it was given.
+
+    Raises UsageProblem when the address, which *variable* holds, cannot be taken.
+    """
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except (OSError, UnicodeError) as error:  # The latter: no name of any machine.
+        await runner.cleanup()
+        remedy = _REMEDIES.get(getattr(error, "errno", None) or 0, _REMEDY)
+        message = (
+            f"{variable} is '{_shown(host, port)}', which cannot be listened on: {error}; "
+            f"{remedy.format(variable=variable)}."
+        )
+        raise UsageProblem(message) from error
+    return _shown(*runner.addresses[0][:2])
 
 
 def check_token(settings: Settings) -> None:

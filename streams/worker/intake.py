@@ -82,6 +82,7 @@ def take_in(fetched: Fetched, full_topic: str, subjects: Subjects = PLAIN) -> In
     dead_letters: list[Output] = []
     partition = fetched.partition
     decode_user = USER_DECODERS.get(fetched.topic)
+    renames = subjects.keyed
     for message in fetched.messages:
         key, value = message.key(), message.value()
         offset: int = message.offset()  # type: ignore[assignment] # a fetched one has it
@@ -101,7 +102,7 @@ def take_in(fetched: Fetched, full_topic: str, subjects: Subjects = PLAIN) -> In
             cause_id = event.content_id
             place = (full_topic, partition, offset, received_ms)
             dead_letters.append(_dead_letter(key, value, bad, *place))
-        if subjects.keyed:
+        if renames:
             event = _renamed(event, subjects)
         if headers is None:
             origin = Origin(full_topic, partition, offset, received_ms, cause_id)
@@ -128,7 +129,7 @@ def _renamed(
     if isinstance(event, ItemFacts):
         return ItemFacts(user_id, event.content_id, event.facts, event.record)
     if isinstance(event, UserFacts):
-        return UserFacts(user_id, event.cause_id, event.facts)
+        return replace(event, user_id=user_id)
     return Restriction(user_id, event.content_id)
 
 

@@ -11,7 +11,8 @@ USER_TOPICS: Final = (OBJECTIONS, ACCOUNT_AGES, NOTICES)  # folded before conten
 INPUTS: Final = (*USER_TOPICS, CONTENT)
 
 DEAD_LETTERS: Final = "dead-letters"
-DECISIONS: Final = ("eligibility", "training-users", "training-content")
+ELIGIBILITY: Final = "eligibility"
+DECISIONS: Final = (ELIGIBILITY, "training-users", "training-content")
 RECEIPTS: Final = "receipts"
 AUDIT_TRAIL: Final = "audit-trail"
 PURGE_ACKS: Final = "purge-acks"

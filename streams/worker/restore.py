@@ -29,10 +29,11 @@ from streams.worker.names import (
     CHANGELOGS,
     CONTENT,
     CONTENT_CHANGELOG,
+    ELIGIBILITY,
     INPUTS,
     USERS_CHANGELOG,
 )
-from streams.worker.naming import check_naming
+from streams.worker.naming import check_naming, check_outputs
 from streams.worker.open_letters import OpenLetters, begin_index, index_rows
 from streams.worker.rebuild import Ownership, Rebuild
 from streams.worker.takeover import Cancelled, Takeover, begin_at
@@ -177,9 +178,7 @@ class Restore(threading.Thread):
                     self._hand_over(number, found)
 
             self._read(consumer, USERS_CHANGELOG, found, self._partitions, lambda _: None)
-            subjects = self._settings.subjects()
-            for number, store in self._stores.items():  # before any of them is served
-                check_naming(self._settings, subjects, number, store)
+            self._check_naming(consumer, found)
             self._read(consumer, CONTENT_CHANGELOG, found, self._partitions, check)
             for number, damage in damaged.items():  # behind all others: it takes a while
                 self._rebuild(consumer, number, damage, found)
@@ -187,6 +186,14 @@ class Restore(threading.Thread):
             self._over.set()
             beside.shutdown()
             consumer.close()
+
+    def _check_naming(self, consumer: Consumer, found: Takeover) -> None:
+        """Raise UsageProblem, before anything is served, where another key named users."""
+        subjects, untold = self._settings.subjects(), {}
+        for number, store in self._stores.items():
+            if not check_naming(self._settings, subjects, number, store):
+                untold[number] = found.log_ends[number][ELIGIBILITY]
+        check_outputs(self._settings, subjects, consumer, untold, self._cancelled)
 
     def _rebuild(self, consumer: Consumer, number: int, damage: Damage, found: Takeover) -> None:
         """Let the changelogs be made good, read what was written to them, and hand over."""

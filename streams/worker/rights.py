@@ -1,5 +1,6 @@
 """
-Whether Kafka lets this user do what a worker does to topics: asked at the start, all at once.
+Whether Kafka lets this user do what a worker does to topics: asked at the start, all at once, and
+again where Kafka has refused something.
 
 Else a right that lacks would show when it is first needed: that to read a changelog at the next
 restart, on whatever day that is.
@@ -28,18 +29,27 @@ _WANTED: Final = ((AclOperation.READ, READ), (AclOperation.WRITE, WRITTEN))
 
 def check_rights(client: AdminClient, settings: Settings, present: Container[str]) -> None:
     """Raise CheckFailed, naming each of the topics *present* and right, where one lacks."""
+    found = lacking(client, settings, present)
+    if found:
+        text = (
+            f"Kafka does not allow {user(settings)} what a worker does. Remedy: {ROLES}; it lacks"
+        )
+        raise CheckFailed("\n".join([text, *found]))
+
+
+def lacking(client: AdminClient, settings: Settings, present: Container[str]) -> list[str]:
+    """
+    Return the rights on the topics *present* that lack now, each as "topic: Right".
+
+    Raises Unreachable.
+    """
     allowed = _allowed(client, settings, present)
-    lacking = [
+    return [
         f"{settings.topic(name)}: {operation.name.capitalize()}"
         for operation, names in _WANTED
         for name in names
         if allowed.get(name) is not None and operation not in (allowed[name] or ())
     ]
-    if lacking:
-        text = (
-            f"Kafka does not allow {user(settings)} what a worker does. Remedy: {ROLES}; it lacks"
-        )
-        raise CheckFailed("\n".join([text, *lacking]))
 
 
 def _allowed(

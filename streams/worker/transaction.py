@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
-from streams.errors import Halt
+from streams.errors import CommandError, Halt
+from streams.kafka import admin
 from streams.kafka.client_log import CLIENT_LOGGER
 from streams.kafka.denied import denied, is_denied
 from streams.settings import Settings
 from streams.state.store import Reached
 from streams.worker.folded import Folded
 from streams.worker.names import CONTENT_CHANGELOG, USERS_CHANGELOG
+from streams.worker.rights import lacking
+from streams.worker.watchdog import Call
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -29,8 +32,12 @@ logger = logging.getLogger(__name__)
 # A transaction begun right after another's commit is told CONCURRENT_TRANSACTIONS;
 # librdkafka's default of 100 ms before asking again would be most of our latency.
 RETRY_BACKOFF_MS: Final = 2
+# A call that waits for a lost group coordinator (see `streams.worker.watchdog`) looks for the new
+# one whenever a connection opens or closes: so one does, soon, while all wait for that call.
+IDLE_MS: Final = 5_000
 MESSAGE_BYTES_MAX: Final = 8 * 1024 * 1024  # as `dead-letters` and the changelogs take
 CALL_TIMEOUT_S: Final = 3.0  # then it is called again, or the worker is stopping
+INSIST_S: Final = 60.0  # on one step of a transaction, over all its calls
 QUEUE_FULL_PAUSE_S: Final = 0.1
 PAUSE_S: Final = (0.1, 0.5, 2.0)  # between tries while Kafka does not answer
 
@@ -63,7 +70,7 @@ class Publisher:
     def __init__(self, settings: Settings, transactional_id: str) -> None:
         self._settings = settings
         self._stopping = False
-        self._call_began_s: float | None = None
+        self.call: Call | None = None  # under way now, for the watchdog
         self._delivered: dict[tuple[str, int], int] = {}
         self._transactional_id = transactional_id
         self._producer = Producer(
@@ -76,6 +83,7 @@ class Publisher:
                     "linger.ms": 0,
                     "socket.nagle.disable": True,
                     "retry.backoff.ms": RETRY_BACKOFF_MS,
+                    "connections.max.idle.ms": IDLE_MS,
                     "message.max.bytes": MESSAGE_BYTES_MAX,
                     "queue.buffering.max.messages": 0,
                     "queue.buffering.max.kbytes": 512 * 1024,
@@ -95,11 +103,6 @@ class Publisher:
     def stop(self) -> None:
         """Let no call be tried again from now on."""
         self._stopping = True
-
-    def stuck_s(self) -> float:
-        """Return for how long the call in hand has been under way; each has a time-out of 3 s."""
-        began_s = self._call_began_s
-        return 0.0 if began_s is None else time.monotonic() - began_s
 
     def publish(self, cycle: list[Folded], group_metadata: object) -> None:
         """
@@ -184,28 +187,42 @@ class Publisher:
         )
 
     def _insist(self, what: str, call: Callable[[], object]) -> None:
-        """Make *call* until it is done or cannot be: Kafka may be away for a while."""
-        tries = 0
+        """
+        Make *call* until it is done or cannot be: Kafka may be away for a while.
+
+        Raises `Halt` when it is away for longer: by then Kafka has aborted the transaction.
+        """
+        tries, began_s = 0, time.monotonic()
         while True:
-            self._call_began_s = time.monotonic()
+            self.call = Call(what)
             try:
                 call()
             except KafkaException as error:
-                self._call_began_s = None
                 found: KafkaError = error.args[0]
-                if is_denied(found):
-                    raise Halt(self._denied(found)) from error
-                if found.fatal():
-                    raise Halt(f"Kafka refused this worker for good ({what}): {found}") from error
-                if not found.retriable() or self._stopping:
-                    raise
-                pause_s = PAUSE_S[min(tries, len(PAUSE_S) - 1)]
-                tries += 1
-                logger.warning("%s: %s; trying again in %s s", what, found, pause_s)
-                time.sleep(pause_s)
+                self._check_worth_trying(what, error, time.monotonic() - began_s)
             else:
-                self._call_began_s = None
                 return
+            finally:
+                self.call = None
+            pause_s = PAUSE_S[min(tries, len(PAUSE_S) - 1)]
+            tries += 1
+            logger.warning("%s: %s; trying again in %s s", what, found, pause_s)
+            time.sleep(pause_s)
+
+    def _check_worth_trying(self, what: str, error: KafkaException, tried_s: float) -> None:
+        """Raise what is to become of *error*, unless the call is to be made again."""
+        found: KafkaError = error.args[0]
+        if is_denied(found):
+            raise Halt(self._denied(found)) from error
+        if found.fatal():
+            raise Halt(f"Kafka refused this worker for good ({what}): {found}") from error
+        if not found.retriable() or self._stopping:
+            raise error
+        if tried_s > INSIST_S:
+            raise Halt(
+                f"{what}: Kafka has not done it for {INSIST_S:.0f} s: {found}. What counts, the "
+                "next start finds out: start the worker again"
+            ) from error
 
     def _abort(self, error: KafkaError) -> None:
         """Roll the transaction back and raise what came of it."""
@@ -227,12 +244,21 @@ class Publisher:
     def _denied(self, error: KafkaError) -> str:
         """Return what to say of a right that Kafka has refused."""
         if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-            what = "writing its outputs"  # which, is in the client's own line before
+            what = f"writing its outputs ({', '.join(self._lacking()) or 'see the lines before'})"
         elif error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
             what = f"committing for group {self._settings.group}"
         else:
             what = f"using the transactional id {self._transactional_id}"
         return denied(self._settings, error, what)
+
+    def _lacking(self) -> list[str]:
+        """Return which rights lack: Kafka refuses a transaction, and does not tell why."""
+        try:
+            client = admin.connect(self._settings)
+            present = admin.look(client, self._settings).topics
+            return lacking(client, self._settings, present)
+        except CommandError:
+            return []
 
     def _persist(self, parts: list[Folded], at_ms: int) -> None:
         """Write a partition's rows in one go: they say how far the changelogs are in the store."""

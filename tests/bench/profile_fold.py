@@ -30,6 +30,7 @@ from confluent_kafka import Consumer
 
 from streams.bench.offline import Offline, Round
 from streams.bench.workload import Record, make
+from streams.core.subjects import PLAIN, Subjects
 from streams.kafka import admin
 from streams.kafka.local import LocalKafka
 from streams.metrics import Metrics
@@ -83,6 +84,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--users-first", action="store_true", help="content last, as after a start")
     parser.add_argument("--kafka", action="store_true", help="commit the cycles, too")
+    parser.add_argument("--pseudonyms", action="store_true", help="as with OBJECTIONS_SUBJECT_KEY")
     parser.add_argument("--cprofile", type=int, metavar="N", help="show the N costliest functions")
     options = parser.parse_args()
     records = make(options.records, options.seed)
@@ -95,7 +97,15 @@ def main() -> None:
         kafka = stack.enter_context(_kafka()) if options.kafka else None
         profile = cProfile.Profile() if options.cprofile else None
         repeats = [
-            _repeat(first, records, options.partitions, options.cycle, kafka, profile)
+            _repeat(
+                first,
+                records,
+                options.partitions,
+                options.cycle,
+                kafka,
+                profile,
+                Subjects("k" * 64) if options.pseudonyms else PLAIN,
+            )
             for _ in range(1 if profile else options.repeats)
         ]
     if profile is not None:
@@ -116,6 +126,7 @@ def _repeat(
     cycle_records: int,
     kafka: LocalKafka | None,
     profile: cProfile.Profile | None,
+    subjects: Subjects,
 ) -> Steps:
     """Fold *first* while grants are held, as they are at a start, and *records* after that."""
     steps = Steps(len(first) + len(records))
@@ -123,7 +134,7 @@ def _repeat(
         publish = None
         if kafka is not None:
             publish = stack.enter_context(_publisher(kafka, partitions_n, Path(name).name))
-        offline = Offline(Path(name), partitions_n, int(time.time() * 1000))
+        offline = Offline(Path(name), partitions_n, int(time.time() * 1000), subjects=subjects)
         stack.callback(offline.close)
         held = list(offline.rounds(first, cycle_records))
         rounds = list(offline.rounds(records, cycle_records))

@@ -23,7 +23,7 @@ from streams.bench.faults.check import Violation, violations
 from streams.bench.faults.load import NOTICE_ENDS_S
 from streams.bench.faults.plan import KINDS, Fault, lacking, plan
 from streams.bench.faults.scene import LOOK_S, Say, Scene, Wounded, running_scene
-from streams.errors import CommandError
+from streams.errors import CommandError, Unreachable
 from streams.proof import INPUTS, OUTPUTS
 
 REST_S: Final = 120.0  # in which what is left must be done, once the load has ended
@@ -170,6 +170,8 @@ def _act(scene: Scene, fault: Fault, result: Result) -> str:
         return ACTS[fault.kind](scene, fault)
     except Wounded:
         raise
+    except Unreachable as error:  # a broker that does not come back: what follows means nothing
+        raise Wounded(str(error)) from error
     except CommandError as error:
         result.violations.append(Violation(fault.kind, "", "", f"{fault}: {error}"))
         return "VIOLATION"

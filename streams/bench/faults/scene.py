@@ -17,7 +17,7 @@ from streams.bench.run import fresh_place
 from streams.errors import CommandError, Unreachable
 from streams.kafka.local_cluster import LocalCluster, free_ports
 from streams.kafka.local_properties import HOST
-from streams.settings import Settings
+from streams.settings import DEFAULT_SESSION_TIMEOUT_MS, Settings
 
 PARTITIONS: Final = 4
 WHOLE_S: Final = 120.0  # on a busy machine; a second or two after a session's end on an idle one
@@ -30,6 +30,7 @@ BROKER: Final = {
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "200",  # Default 10 s.
 }
 WORKER: Final = {
+    "BREAKER_USERS_MIN": 1_000_000,  # people change their minds all the time here
     "SESSION_TIMEOUT_MS": 5_000,  # longer than Kafka is away; as short as that allows
     "REBALANCE_TIMEOUT_MS": 30_000,
     # Small, so that what is large in production comes about: jobs, and batches that cut a backlog.
@@ -69,6 +70,8 @@ class Scene:
         self.watch = Watch(settings)
         bootstrap = ",".join(f"{HOST}:{proxy.port}" for proxy in proxies) or settings.bootstrap
         shared = {"BOOTSTRAP": bootstrap, "TOPIC_PREFIX": settings.topic_prefix, **WORKER}
+        if kafka is None:  # which may not allow a shorter one
+            shared["SESSION_TIMEOUT_MS"] = DEFAULT_SESSION_TIMEOUT_MS
         self.workers = [Worker(f"worker-{no}", folder, shared) for no in range(1, WORKERS + 1)]
         self.visitor = Worker("visitor", folder, shared)
         self.ended: list[str] = []

@@ -1,0 +1,209 @@
+"""
+`objections canary` as a server: a thread takes turn after turn, the event loop answers HTTP.
+"""
+
+import asyncio
+import logging
+import signal
+import sys
+import threading
+import time
+import uuid
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from itertools import count, cycle
+from typing import Any, Final
+
+from aiohttp import web
+from confluent_kafka import KafkaException
+
+from streams.canary.account import Account, account
+from streams.canary.numbers import Numbers
+from streams.canary.turn import Stopped, Turns
+from streams.core.policy import Policy
+from streams.errors import UsageProblem
+from streams.kafka import admin
+from streams.monitor.levels import StoreLevels
+from streams.policy_file import read_policy
+from streams.settings import Settings
+from streams.worker.acknowledgements import Acknowledgements
+from streams.worker.http import Server, check_token
+from streams.worker.names import INPUTS
+
+logger = logging.getLogger(__name__)
+
+FIRST_ANSWER_S: Final = 5.0
+AGAIN_S: Final = 1.0  # after Kafka has not told where to begin
+GOODBYE_S: Final = 2.0  # at the end, for the accounts to be deleted
+OUTPUTS: Final = ("eligibility", "training-users", "training-content")
+
+
+class Canary(threading.Thread):
+    """
+    Takes turns until stopped, a partition at a time, with a pause of *every_s* between two.
+
+    Accounts are new every day, as objections of one account add up.
+    failure: done, with what ended it, when it ends by itself.
+    """
+
+    def __init__(
+        self, settings: Settings, policy: Policy, partitions_n: int, every_s: float
+    ) -> None:
+        super().__init__(name="canary", daemon=True)
+        self.failure: Future[None] = Future()
+        self.numbers = Numbers(each.name for each in settings.stores)
+        self.at = ""  # what is done at the moment, for people
+        self._settings = settings
+        self._policy = policy
+        self._partitions_n = partitions_n
+        self._every_s = every_s
+        self._stopping = threading.Event()
+        self._levels = StoreLevels(partitions_n, self._fail)
+        self._run = uuid.uuid4().hex[:8]
+        self._objections = count()
+        self._accounts: dict[int, tuple[Account, str]] = {}  # and the objection that stands
+        self._day = ""
+
+    def stop(self) -> None:
+        """End the thread, and return once it has let go of Kafka."""
+        self._stopping.set()
+        self.join()
+
+    def ready(self) -> tuple[bool, str]:
+        """Return whether acknowledgements are read, and what it does."""
+        if not self._levels.known:
+            return False, "the stores' acknowledgements are read"
+        return True, self.at or "about to begin"
+
+    def run(self) -> None:
+        """Take turns."""
+        acknowledgements = Acknowledgements(self._settings, self._levels, self._partitions_n)
+        acknowledgements.start()
+        turns = Turns(self._settings, self._levels, self.numbers, self._stopping.is_set)
+        try:
+            for number in cycle(range(self._partitions_n)):
+                self._turn(turns, number)
+                if self._stopping.wait(self._every_s):
+                    raise Stopped
+        except Stopped:
+            self._say_goodbye()
+        except BaseException as error:  # noqa: BLE001  (handed to the event loop)
+            self._fail(error)
+        finally:
+            turns.close()
+            acknowledgements.stop()
+            acknowledgements.join()
+
+    def _turn(self, turns: Turns, number: int) -> None:
+        self._begin_day(turns)
+        now_ms = int(time.time() * 1000)
+        objection_id = f"{self._run}-{next(self._objections)}"
+        if number in self._accounts:
+            who, standing = self._accounts[number]
+            before = [who.objection(standing, "withdrawn")]
+        else:
+            who = self._new(number)
+            before = who.introduced(now_ms)
+        self._accounts[number] = who, objection_id
+        self.at = f"partition {number}: {who.user_id}"
+        try:
+            hidden = turns.take(who, number, before, objection_id)
+        except KafkaException as error:
+            logger.warning("%s: Kafka does not tell: %s", self.at, error.args[0].str())
+            self.numbers.given_up()
+            self._accounts.pop(number, None)  # who knows what was said of it
+            if self._stopping.wait(AGAIN_S):
+                raise Stopped from None
+            return
+        if hidden:
+            self.numbers.turned("hidden")
+            return
+        logger.warning("%s was not allowed: nothing to measure there", self.at)
+        self._accounts.pop(number, None)
+        turns.send([who.deleted(now_ms)])
+        self.numbers.turned("not_allowed")
+
+    def _begin_day(self, turns: Turns) -> None:
+        day = datetime.now(UTC).strftime("%Y%m%d")
+        if day == self._day:
+            return
+        self._day = day
+        now_ms = int(time.time() * 1000)
+        turns.send([who.deleted(now_ms) for who, _ in self._accounts.values()])
+        self._accounts.clear()
+
+    def _new(self, number: int) -> Account:
+        name = f"{self._day}-{self._run}-{next(self._objections)}"
+        subjects = self._settings.subjects()
+        return account(name, number, self._partitions_n, self._policy, subjects)
+
+    def _say_goodbye(self) -> None:
+        """Delete the accounts, so that nothing is left of them; a Kafka that is away is left."""
+        until_s = time.monotonic() + GOODBYE_S
+        late = lambda: time.monotonic() > until_s  # noqa: E731
+        turns = Turns(self._settings, self._levels, self.numbers, late)
+        try:
+            now_ms = int(time.time() * 1000)
+            turns.send([who.deleted(now_ms) for who, _ in self._accounts.values()])
+        except Stopped:
+            logger.warning("the canary's accounts could not be deleted: Kafka does not answer")
+        finally:
+            turns.close()
+
+    def _fail(self, error: BaseException) -> None:
+        if not (self._stopping.is_set() or self.failure.done()):
+            self.failure.set_exception(error)
+
+
+class _Http(Server):
+    def __init__(self, settings: Settings, canary: Canary) -> None:
+        super().__init__(settings, canary, canary.numbers)
+        self._canary = canary
+
+    async def _page(self, _request: web.Request) -> web.Response:
+        waiting = self._canary.numbers.waiting_s().items()
+        lines = [self._canary.ready()[1], *(f"{name}: {age_s:.1f} s" for name, age_s in waiting)]
+        return web.Response(text="\n".join([*lines, ""]))
+
+
+def run_canary(settings: Settings, every_s: float) -> None:
+    """
+    Serve until Ctrl-C or SIGTERM.
+
+    Raises UsageProblem where there is no store or no address, CommandError as `monitor` does.
+    """
+    if not settings.stores:
+        raise UsageProblem(
+            "OBJECTIONS_STORES is not set, expected the data stores that are to be measured, as "
+            "the workers have it: NAME=TOPIC+TOPIC;NAME=group:GROUP:TOPIC."
+        )
+    check_token(settings)
+    policy = Policy() if settings.policy is None else read_policy(settings.policy)
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    names = (*INPUTS, *OUTPUTS)
+    partitions_n = admin.count_partitions(settings, names, timeout_s=FIRST_ANSWER_S)
+    canary = Canary(settings, policy, partitions_n, every_s)
+    asyncio.run(_serve(settings, canary))
+
+
+async def _serve(settings: Settings, canary: Canary) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    server = _Http(settings, canary)
+    stopped = asyncio.ensure_future(stop.wait())
+    failure = asyncio.wrap_future(canary.failure)
+    ends: set[asyncio.Future[Any]] = {stopped, failure}
+    canary.start()
+    try:
+        await server.start()
+        logger.info("canary of group %s: http://%s/metrics", settings.group, server.address)
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopped.cancel()
+        await server.stop()
+        await asyncio.to_thread(canary.stop)
+    if failure.done():
+        failure.result()
