@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from confluent_kafka import Producer, TopicPartition
 
+from streams.audit.report import report
 from streams.audit.trail import Verified, verify
 from streams.core.trail import AUDIT_TRAIL, HASH, Head
 from streams.kafka import admin
@@ -24,12 +25,13 @@ from streams.state import rows
 from tests.making import grown_up, notice, objection
 from tests.worker_inputs import Inputs
 from tests.worker_process import Worker, wait_until_caught_up
-from tests.worker_settings import apply_topics, environ_of, settings_of
+from tests.worker_settings import apply_topics, environ_of, settings_of, wait_for
 
 ELIGIBILITY: Final = "eligibility"
 USERS_CHANGELOG: Final = "objections-users-changelog"
 COPIED: Final = (AUDIT_TRAIL, ELIGIBILITY, USERS_CHANGELOG)
-USERS: Final = ("ann", "ben", "cem")
+OLD_USER: Final = "u-old"
+USERS: Final = ("u-ann", "u-ben", "u-cem")
 
 
 class Copied(NamedTuple):
@@ -70,8 +72,14 @@ class Original(NamedTuple):
 
 @pytest.fixture(scope="module")
 def original(kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> Original:
-    """Return the chain of a worker that was killed, and of one that took over without its state."""
+    """
+    Return the chain of a worker that was killed, and of one that took over without its state.
+
+    There was one before them, when the topic did not exist yet.
+    """
     prefix, folder = "trail.", tmp_path_factory.mktemp("trail")
+    apply_topics(kafka, prefix, partitions=1)
+    without_trail(kafka, prefix, folder / "first")
     apply_topics(kafka, prefix, partitions=1)
     for name in ("first", "second"):
         with Worker(kafka, prefix, folder / name) as worker, Inputs(kafka, prefix) as inputs:
@@ -90,6 +98,19 @@ def original(kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> Ori
     return Original(kafka, prefix, records)
 
 
+def without_trail(kafka: LocalKafka, prefix: str, state_dir: Path) -> None:
+    """Let a worker that finds no topic for a trail decide on a user, and leave."""
+    client, name = admin.connect(settings_of(kafka, prefix)), f"{prefix}{AUDIT_TRAIL}"
+    client.delete_topics([name])[name].result()
+    wait_for(lambda: name not in client.list_topics(timeout=5).topics, "the topic is gone")
+    with Worker(kafka, prefix, state_dir) as worker, Inputs(kafka, prefix) as inputs:
+        worker.wait_ready()
+        inputs.send(("account-ages", grown_up(user_id=OLD_USER)))
+        wait_until_caught_up(kafka, prefix, workers=[worker])
+        worker.leave()
+    assert f"{name} does not exist: NO AUDIT TRAIL IS KEPT" in worker.log()
+
+
 def sealed(value: dict[str, Any], key: bytes | None) -> Copied:
     """Return a record with *value* and the hash that belongs to it, as a careful hand makes it."""
     data = msgspec.json.encode(value)
@@ -104,13 +125,15 @@ def altered(record: Copied) -> dict[str, Any]:
 
 
 def test_a_killed_and_a_moved_worker_leave_it_whole(original: Original) -> None:
-    """Numbers follow each other over both; every decision that stands is proven."""
+    """
+    Numbers follow each other over both; every decision that stands is proven, or is older.
+    """
     found = original.verify(original.prefix)
 
     assert found.broken is None
     assert found.begins == 1
     assert found.records == found.sequence == len(original.trail) >= 2 * len(USERS)
-    assert (found.proven, found.older, found.differences) == (len(USERS), 0, [])
+    assert (found.proven, found.older, found.differences) == (len(USERS), 1, [])
     epochs = [json.loads(each.value or b"")["epoch"] for each in original.records[ELIGIBILITY]]
     assert found.decisions >= len(set(epochs))
 
@@ -189,7 +212,7 @@ def test_a_beginning_that_was_cut(original: Original, prefix: str) -> None:
     assert (found.begins, found.records) == (4, len(original.trail) - 3)
     assert found.proven is not None
     assert found.older is not None
-    assert found.proven + found.older == len(USERS)
+    assert found.proven + found.older == len(USERS) + 1
     assert found.differences == []
 
 
@@ -242,3 +265,30 @@ def test_the_state_knows_the_last_record(original: Original) -> None:
 
     assert len(known) == len(original.trail)
     assert rows.decode_text(known[-1].value or b"") == f"{head.sequence}/{head.hash}"
+
+
+def test_the_report_counts_what_was_filed(original: Original, tmp_path: Path) -> None:
+    """Two objections of each user, by channel and country, with their receipts; and no user."""
+    page, table = tmp_path / "report.html", tmp_path / "report.csv"
+    environ = environ_of(original.kafka.bootstrap, original.prefix, {})
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "streams.commands", "audit", "report"),
+            *("--html", page, "--csv", table),
+        ],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    none = report(settings_of(original.kafka, original.prefix), 0, 1, 0, print)
+
+    assert done.returncode == 0, done.stderr
+    assert "6 objections, 0 withdrawals, 0 overdue" in done.stdout
+    lines = table.read_text().splitlines()
+    assert "channel,unknown,objections,6" in lines
+    assert "country,DE,objections,6" in lines
+    assert "delay,published,reached,6" in lines
+    assert "DE" in page.read_text()
+    assert not any(user in table.read_text() for user in USERS)
+    assert none.objections == 0

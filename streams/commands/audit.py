@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
+from streams.commands.audit_report import report
 from streams.commands.audit_trail import trail
 from streams.commands.common import bootstrap_option, passing_line, read_settings
 from streams.errors import CheckFailed, UsageProblem
@@ -177,3 +178,4 @@ def _print(report: "Report", as_json: bool) -> None:
 
 
 audit.add_command(trail)
+audit.add_command(report)
