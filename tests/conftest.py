@@ -60,6 +60,16 @@ def pytest_runtest_makereport(
     return report
 
 
+# Files that take a minute or more: begun last, they would be waited for alone.
+SLOW = ("faults_kill", "restore", "fanout_kafka", "demo", "access", "positions_lost", "local_kafka")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the slow files."""
+    slow = [f"test_{name}.py" for name in SLOW]
+    items.sort(key=lambda item: slow.index(item.path.name) if item.path.name in slow else len(slow))
+
+
 @pytest.fixture
 def prefix() -> str:
     """Return a topic prefix that no other test has, on whatever Kafka."""

@@ -22,6 +22,7 @@ def bench_peers(kafka: LocalKafka, folder: Path, *arguments: str) -> dict[str, A
     return bench(kafka, folder, "peers", "--repeats=1", "--partitions=2", *arguments)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", ["kstreams-eos", "quix-eos"])
 def test_a_peer_ends_where_the_core_ends(kafka: LocalKafka, tmp_path: Path, name: str) -> None:
     """

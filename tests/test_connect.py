@@ -221,6 +221,7 @@ def test_the_readme_counts_these_groups() -> None:
     assert {"training-users", "training-content"} == {each.topics[0] for each in stores(STORES)}
 
 
+@pytest.mark.nightly
 def test_connect_finds_nothing_wrong(scene: Scene) -> None:
     """The files are what the connector takes."""
     for file, answer in scene.validated.items():
@@ -229,6 +230,7 @@ def test_connect_finds_nothing_wrong(scene: Scene) -> None:
         assert 0 == answer["error_count"]
 
 
+@pytest.mark.nightly
 def test_records_become_rows(scene: Scene) -> None:
     """With all their fields, a language that is unknown, and a time that is one."""
     users, items = scene.seen["allowed: training_users"], scene.seen["allowed: training_content"]
@@ -240,6 +242,7 @@ def test_records_become_rows(scene: Scene) -> None:
     assert items["u2-3"][6] is None
 
 
+@pytest.mark.nightly
 def test_newer_records_replace_rows(scene: Scene) -> None:
     """The revision grows; a deleted item's row goes."""
     before = scene.seen["allowed: training_content"]
@@ -248,6 +251,7 @@ def test_newer_records_replace_rows(scene: Scene) -> None:
     assert before.keys() - after.keys() == {"u2-1"}
 
 
+@pytest.mark.nightly
 def test_an_objection_deletes_rows_of_both_tables(scene: Scene) -> None:
     """All of the user's, and nobody else's."""
     users, items = scene.seen["objected: training_users"], scene.seen["objected: training_content"]
@@ -257,6 +261,7 @@ def test_an_objection_deletes_rows_of_both_tables(scene: Scene) -> None:
     assert {"u2-0", "u2-2", "u2-3"} == items.keys() == scene.seen["objected: usable"].keys()
 
 
+@pytest.mark.nightly
 def test_the_groups_positions_are_counted_as_hidden(scene: Scene) -> None:
     """The receipt is complete once both connectors have committed what the objection caused."""
     found = scene.receipt["stores"]
@@ -266,6 +271,7 @@ def test_the_groups_positions_are_counted_as_hidden(scene: Scene) -> None:
         assert store["erased_at"] is None
 
 
+@pytest.mark.nightly
 def test_a_replay_brings_nothing_back(scene: Scene) -> None:
     """Old records are refused one by one, so that not even for a moment a purged item is there."""
     for table in ("training_users", "training_content", "usable"):

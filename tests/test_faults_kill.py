@@ -65,19 +65,42 @@ def test_a_worker_killed_ten_times_under_load_loses_and_doubles_nothing(
     assert_faultless(kafka, prefix)
 
 
-def test_a_worker_goes_on_when_kafka_was_killed(own_kafka: LocalKafka, tmp_path: Path) -> None:
+def test_a_worker_goes_on_when_kafka_was_restarted_and_killed(
+    own_kafka: LocalKafka, tmp_path: Path
+) -> None:
     """
-    Kafka is killed with -9 under load, in the middle of a transaction, and comes back later.
+    Kafka is stopped in order under load, in the middle of a transaction, and comes back later;
+    then it is killed with -9.
 
     The transaction in hand is finished or rolled back and read again, and nothing is lost or
     committed twice; a worker that was refused for good has ended with the reason instead.
     """
-    _take_kafka_away(own_kafka, tmp_path, seed=11, killed=True)
-
-
-def test_a_worker_goes_on_when_kafka_was_restarted(own_kafka: LocalKafka, tmp_path: Path) -> None:
-    """Kafka is stopped in order under load and comes back later: the same as when it is killed."""
-    _take_kafka_away(own_kafka, tmp_path, seed=12, killed=False)
+    prefix = "own."
+    apply_topics(own_kafka, prefix)
+    worker = Worker(
+        own_kafka,
+        prefix,
+        tmp_path / "state",
+        session_timeout_ms=LONG_TIMEOUT_MS,
+        REBALANCE_TIMEOUT_MS=REBALANCE_TIMEOUT_MS,
+    )
+    with worker:
+        with Load(own_kafka, prefix, seed=11) as load:
+            worker.wait_ready()
+            for take_away in (own_kafka.stop, own_kafka.kill):
+                _wait_for_records(load)
+                # A commit that Kafka has agreed to but not carried out when it dies may hang for
+                # ever (see `LocalKafka.kill`), so the worker stands still while it dies.
+                frozen = freeze(own_kafka, prefix, worker, in_transaction=True)
+                take_away()
+                worker.thaw()
+                _assert_grows_older(worker, OUTAGE_S)
+                own_kafka.start()
+                print(bring_back(worker, frozen))
+            _wait_for_records(load)
+        wait_until_caught_up(own_kafka, prefix, workers=[worker])
+        wait_for(lambda: _oldest_s(worker) == 0, "nothing is left to publish")
+    assert_faultless(own_kafka, prefix)
 
 
 def test_what_kafka_does_not_take_in_time_is_rolled_back_and_read_again(
@@ -121,37 +144,6 @@ def _freeze_until_rolled_back(kafka: LocalKafka, worker: Worker) -> None:
         if rollbacks(worker) > before:
             return
     raise AssertionError(f"no transaction was rolled back; {worker.log_tail()}")
-
-
-def _take_kafka_away(kafka: LocalKafka, tmp_path: Path, *, seed: int, killed: bool) -> None:
-    prefix = "own."
-    apply_topics(kafka, prefix)
-    worker = Worker(
-        kafka,
-        prefix,
-        tmp_path / "state",
-        session_timeout_ms=LONG_TIMEOUT_MS,
-        REBALANCE_TIMEOUT_MS=REBALANCE_TIMEOUT_MS,
-    )
-    with worker:
-        with Load(kafka, prefix, seed) as load:
-            worker.wait_ready()
-            _wait_for_records(load)
-            # A commit that Kafka has agreed to but not carried out when it dies may hang for
-            # ever (see `LocalKafka.kill`), so the worker stands still while it dies.
-            frozen = freeze(kafka, prefix, worker, in_transaction=True)
-            if killed:
-                kafka.kill()
-            else:
-                kafka.stop()
-            worker.thaw()
-            _assert_grows_older(worker, OUTAGE_S)
-            kafka.start()
-            print(bring_back(worker, frozen))
-            _wait_for_records(load)
-        wait_until_caught_up(kafka, prefix, workers=[worker])
-        wait_for(lambda: _oldest_s(worker) == 0, "nothing is left to publish")
-    assert_faultless(kafka, prefix)
 
 
 def _assert_grows_older(worker: Worker, seconds: float) -> None:

@@ -57,6 +57,7 @@ class LogTopics(Topics):
     def __init__(self, log: Sequence[Change], fields: Sequence[str]) -> None:
         self.records = {name: Records() for name in TOPICS}
         self.oldest_unerased_ms = {}
+        self.pseudonyms = False
         self._log = log
         self._names = fields
         self.read_on()
