@@ -61,7 +61,10 @@ def pytest_runtest_makereport(
 
 
 # Files that take a minute or more: begun last, they would be waited for alone.
-SLOW = ("faults_kill", "restore", "fanout_kafka", "demo", "access", "positions_lost", "local_kafka")
+SLOW = (
+    *("faults_kill", "restore", "fanout_kafka", "demo", "access", "positions_lost", "local_kafka"),
+    *("faults_rebalance", "worker_command", "bench", "faults_freeze", "policy", "dead_letters"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

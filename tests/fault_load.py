@@ -25,6 +25,7 @@ from tests.worker_process import (
 # What a worker says when it has lost its partitions, and in the end when Kafka refuses it.
 GIVEN_UP: Final = "partitions given up"
 REFUSED: Final = "Kafka refused this worker for good"
+ENDED: Final = "objections: "  # and the reason
 
 
 class Load(load.Load):
@@ -88,14 +89,16 @@ def bring_back(worker: Worker, frozen: Frozen) -> str:
     wait_for(settled, f"to serve again or end; {worker.log_tail()}")
     if worker.running:
         return found()
+    assert worker.wait_end() == 1, worker.log_tail()
+    assert REFUSED in worker.log()[frozen.said :].splitlines()[-1], worker.log_tail()
     _start_again(worker)
     return "restarted"
 
 
 def _start_again(worker: Worker) -> None:
-    """Start a *worker* that Kafka has refused for good, as a supervisor would."""
+    """Start a *worker* that has ended with a reason, as a supervisor would."""
     assert worker.wait_end() == 1, worker.log_tail()
-    assert REFUSED in worker.log().splitlines()[-1], worker.log_tail()
+    assert ENDED in worker.log().splitlines()[-1], worker.log_tail()
     worker.start()
     worker.wait_ready()
 

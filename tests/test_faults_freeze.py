@@ -23,6 +23,7 @@ from tests.worker_process import (
 
 FREEZES = 2
 MOMENTS = (True, False)  # whether a transaction is open
+SESSION_MS = 5_000
 LONG_SESSION_MS = 10_000
 SHORT_TRANSACTION_MS = 2_000
 FREEZE_S = 3.5  # longer than a transaction, shorter than a session
@@ -39,8 +40,11 @@ def test_a_frozen_worker_cannot_commit_once_its_partitions_have_moved(
     the other one is left alone, and frozen.
     """
     apply_topics(kafka, prefix)
-    one = Worker(kafka, prefix, tmp_path / "one")
-    other = Worker(kafka, prefix, tmp_path / "other")
+    # Long enough for some tries at freezing it in the right moment.
+    one, other = (
+        Worker(kafka, prefix, tmp_path / name, session_timeout_ms=SESSION_MS)
+        for name in ("one", "other")
+    )
     with ExitStack() as stack:
         stack.push(other)
         stack.enter_context(one)

@@ -246,7 +246,8 @@ def test_without_a_worker_it_says_that_nobody_has_come_to_it(scene: Scene, tmp_p
     changed = scene.run(path, *MAPPED)
     anew = scene.run(path, *MAPPED, "--restart")
 
-    assert [0, 1, 2, 0] == [each.exit_code for each in (done, verified, changed, anew)]
+    told = (done, verified, changed, anew)
+    assert [0, 1, 2, 0] == [each.exit_code for each in told], [each.stderr for each in told]
     assert f"No worker of group {scene.prefix}objections is running" in done.stdout
     assert "3 of 3 objections have no receipt" in verified.stderr
     assert "speaks of another file" in changed.stderr

@@ -120,7 +120,7 @@ def flood(kafka: LocalKafka, prefix: str, worker: Worker) -> Iterator[list[float
                 lag = _lag(worker)
                 if lag > BACKLOG or lags:
                     lags.append(lag)
-                for _ in range(BACKLOG // 2 if lag < 2 * BACKLOG else 0):
+                for _ in range(BACKLOG if lag < 4 * BACKLOG else 0):
                     inputs.queue("objections", objection(user_id=f"flood{number}"))
                     number += 1
                 inputs.flush()
