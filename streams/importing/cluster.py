@@ -47,6 +47,7 @@ class Cluster:
         self._client = admin.connect(settings)
         # Else the answer waits for transactions that are under way.
         self._group = reader(settings, isolation="read_uncommitted")
+        self._heard = False
         self.partitions: dict[str, int] = {}  # by topic, as the contract names it
 
     def __enter__(self) -> Self:
@@ -134,14 +135,19 @@ class Cluster:
         deadline_s = time.monotonic() + PATIENCE_S
         while True:
             try:
-                return question()
+                found = question()
             except KafkaException as error:
                 reason = error.args[0]
                 if is_denied(reason):
                     what = f"what an import asks of {self._settings.group}'s topics and offsets"
                     raise CheckFailed(denied(self._settings, reason, what)) from error
-                if reason.code() not in _PASSING or time.monotonic() > deadline_s:
+                # One that has answered before is busy, one that has not is not there.
+                busy = self._heard and reason.code() == KafkaError._TIMED_OUT
+                if not (busy or reason.code() in _PASSING) or time.monotonic() > deadline_s:
                     raise self._unreachable(reason) from error
+            else:
+                self._heard = True
+                return found
             time.sleep(LOOK_EVERY_S)
 
     def _unreachable(self, reason: KafkaError) -> CommandError:
