@@ -28,6 +28,11 @@ _NULLS: Final = ("", "~", "null", "Null", "NULL")
 _SHOWN_MAX: Final = 60  # characters of what a file held
 
 
+def policy_of(path: Path | None) -> Policy:
+    """Return the policy in the file of OBJECTIONS_POLICY, or without one that built in."""
+    return Policy() if path is None else read_policy(path)
+
+
 def read_policy(path: Path) -> Policy:
     """
     Return the policy in the file at *path*.

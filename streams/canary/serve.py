@@ -4,15 +4,13 @@
 
 import asyncio
 import logging
-import signal
-import sys
 import threading
 import time
 import uuid
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from itertools import count, cycle
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 from confluent_kafka import KafkaException
@@ -24,18 +22,18 @@ from streams.core.policy import Policy
 from streams.errors import UsageProblem
 from streams.kafka import admin
 from streams.monitor.levels import StoreLevels
-from streams.policy_file import read_policy
+from streams.policy_file import policy_of
+from streams.serving import Ending, log_to_stderr
 from streams.settings import Settings
 from streams.worker.acknowledgements import Acknowledgements
 from streams.worker.http import Server, check_token
-from streams.worker.names import INPUTS
+from streams.worker.names import DECISIONS, INPUTS
 
 logger = logging.getLogger(__name__)
 
 FIRST_ANSWER_S: Final = 5.0
 AGAIN_S: Final = 1.0  # after Kafka has not told where to begin
 GOODBYE_S: Final = 2.0  # at the end, for the accounts to be deleted
-OUTPUTS: Final = ("eligibility", "training-users", "training-content")
 
 
 class Canary(threading.Thread):
@@ -178,32 +176,23 @@ def run_canary(settings: Settings, every_s: float) -> None:
             "the workers have it: NAME=TOPIC+TOPIC;NAME=group:GROUP:TOPIC."
         )
     check_token(settings)
-    policy = Policy() if settings.policy is None else read_policy(settings.policy)
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
-    names = (*INPUTS, *OUTPUTS)
+    policy = policy_of(settings.policy)
+    log_to_stderr()
+    names = (*INPUTS, *DECISIONS)
     partitions_n = admin.count_partitions(settings, names, timeout_s=FIRST_ANSWER_S)
     canary = Canary(settings, policy, partitions_n, every_s)
     asyncio.run(_serve(settings, canary))
 
 
 async def _serve(settings: Settings, canary: Canary) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    ending = Ending()
     server = _Http(settings, canary)
-    stopped = asyncio.ensure_future(stop.wait())
-    failure = asyncio.wrap_future(canary.failure)
-    ends: set[asyncio.Future[Any]] = {stopped, failure}
     canary.start()
     try:
         await server.start()
         logger.info("canary of group %s: http://%s/metrics", settings.group, server.address)
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        await ending.wait(canary.failure)
     finally:
-        stopped.cancel()
         await server.stop()
         await asyncio.to_thread(canary.stop)
-    if failure.done():
-        failure.result()
+    ending.check()

@@ -86,10 +86,10 @@ def _audit_notices(bootstrap: str | None, as_json: bool, limit: int) -> None:
     import msgspec
 
     from streams.notices.proof import prove
-    from streams.notices.reading import policy_of
+    from streams.policy_file import policy_of
 
     settings = read_settings(bootstrap)
-    policy = policy_of(settings)
+    policy = policy_of(settings.policy)
     with passing_line() as say:
         proof = prove(settings, policy, limit, say)
     if as_json:

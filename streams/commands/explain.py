@@ -119,12 +119,11 @@ def _check_id(name: str, text: str) -> None:
 
 def _look(settings: "Settings", user_id: str, wanted: "Wanted", say: Say) -> "Explanation":
     """Return the explanation; a mismatch is looked at again, as it may be about to go."""
-    from streams.core.policy import Policy
     from streams.explain import assemble
     from streams.explain.reading import Reading
-    from streams.policy_file import read_policy
+    from streams.policy_file import policy_of
 
-    policy = Policy() if settings.policy is None else read_policy(settings.policy)
+    policy = policy_of(settings.policy)
 
     def look(reading: Reading) -> "Explanation":
         now_ms = int((time.time() + settings.clock_offset_s) * 1000)

@@ -1,12 +1,12 @@
 """`objections notices`: who has still to be told, for whoever sends the notices."""
 
 import csv
-import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
@@ -72,11 +72,11 @@ def notices(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     settings = read_settings(bootstrap)
     from streams.notices.owed import Export
-    from streams.notices.reading import policy_of
+    from streams.policy_file import policy_of
 
     is_csv = form == "csv" or (form is None and output is not None and output.suffix == ".csv")
     now_ms = int((time.time() + settings.clock_offset_s) * 1000)
-    policy = policy_of(settings)
+    policy = policy_of(settings.policy)
     row_of = _plain if form_url is None else _linking(settings, form_url, valid_days)
     columns = COLUMNS if form_url is None else (*COLUMNS, "link")
     with passing_line() as say, _file(output) as file:
@@ -147,21 +147,14 @@ def _file(path: Path | None) -> Iterator[IO[str]]:
         yield sys.stdout
         sys.stdout.flush()
         return
-    from streams.files.durable import sync_folder
+    from streams.files.durable import durable_file
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError as error:
-        text = f"{path} cannot be written: {error}. Remedy: name another file with -o."
-        raise UsageProblem(text) from error
-    try:
-        with open(handle, "w", encoding="utf-8", newline="") as file:  # noqa: PTH123 - a handle
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(durable_file(path, mode=0o600))
+        except OSError as error:
+            text = f"{path} cannot be written: {error}. Remedy: name another file with -o."
+            raise UsageProblem(text) from error
+        words = TextIOWrapper(file, encoding="utf-8", newline="")
+        yield words
+        words.detach()  # it has flushed, and the file is not its to close

@@ -1,6 +1,5 @@
 """`objections subscribe`: follows the outputs into a data store."""
 
-import logging
 import re
 import signal
 import sys
@@ -14,6 +13,7 @@ import click
 
 from streams.commands.common import bootstrap_option, read_settings
 from streams.errors import UsageProblem
+from streams.serving import log_to_stderr
 from streams.setting_values import STORE_TOPICS
 from streams.sinks.urls import SINKS, make_eraser, make_sink
 
@@ -70,9 +70,7 @@ def subscribe(
     settings = read_settings(bootstrap)
     from streams.subscriber import Subscriber
 
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
+    log_to_stderr()
     with _shown(store) as show, _flag(ready_file) as mark:
 
         def progress(found: Any) -> None:

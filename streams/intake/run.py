@@ -4,9 +4,7 @@
 
 import asyncio
 import logging
-import signal
-import sys
-from typing import Any, Final
+from typing import Final
 
 import uvloop
 from aiohttp import web
@@ -22,6 +20,7 @@ from streams.intake.texts import drafts
 from streams.intake.tokens import Signer
 from streams.intake.web import Web
 from streams.kafka import admin
+from streams.serving import Ending, log_to_stderr
 from streams.settings import Settings
 from streams.worker.http import Server, check_token, is_loopback, listen
 from streams.worker.names import OBJECTIONS, RECEIPTS
@@ -75,18 +74,14 @@ def run_intake(settings: Settings) -> None:
             "OBJECTIONS_INTAKE_KEY is not set, so nobody can tell whose a link is. Remedy: set it, "
             "here and where the links of notices are made (`openssl rand -hex 32` makes one)."
         )
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
+    log_to_stderr()
     partitions_n = admin.count_partitions(settings, (OBJECTIONS, RECEIPTS), timeout_s=ANSWER_S)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(settings, partitions_n))
 
 
 async def _serve(settings: Settings, partitions_n: int) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    ending = Ending()
     metrics, sender = IntakeMetrics(), Sender(settings)
     desk = Desk(settings, partitions_n, settings.state_dir / "intake")
     counter = Counter(sender, desk, metrics)
@@ -95,24 +90,19 @@ async def _serve(settings: Settings, partitions_n: int) -> None:
     runner = web.AppRunner(
         app, access_log=None, logger=_SILENT, shutdown_timeout=settings.intake_confirm_ms / 1000
     )
-    stopped = asyncio.ensure_future(stop.wait())
-    failure = asyncio.wrap_future(desk.failure)
-    ends: set[asyncio.Future[Any]] = {stopped, failure}
     sender.start()
     desk.start()
     try:
         address = await listen(runner, *settings.intake_http, HTTP_VARIABLE)
         await operators.start()
         _announce(settings, address, operators.address)
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        await ending.wait(desk.failure)
     finally:
-        stopped.cancel()
         await runner.cleanup()  # what is under way is answered first
         await operators.stop()
         await sender.stop()
         desk.stop()
-    if failure.done():
-        failure.result()
+    ending.check()
 
 
 def _announce(settings: Settings, address: str, operators: str) -> None:

@@ -6,18 +6,17 @@ One thread looks; the event loop answers with what was seen last, and ages it.
 
 import asyncio
 import logging
-import signal
-import sys
 import threading
 import time
 from concurrent.futures import Future
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
 from streams.monitor import table
 from streams.monitor.series import Series
 from streams.monitor.watcher import Watcher, count_partitions
+from streams.serving import Ending, log_to_stderr
 from streams.settings import Settings
 from streams.worker.http import Server, check_token
 
@@ -125,22 +124,15 @@ def run_monitor(settings: Settings) -> None:
     address of OBJECTIONS_HTTP is taken.
     """
     check_token(settings)
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
+    log_to_stderr()
     partitions_n = count_partitions(settings)
     asyncio.run(_serve(settings, partitions_n))
 
 
 async def _serve(settings: Settings, partitions_n: int) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    ending = Ending()
     monitor = Monitor(settings, partitions_n)
     server = _Http(settings, monitor)
-    stopped = asyncio.ensure_future(stop.wait())
-    failure = asyncio.wrap_future(monitor.failure)
-    ends: set[asyncio.Future[Any]] = {stopped, failure}
     monitor.start()
     try:
         await server.start()
@@ -150,10 +142,8 @@ async def _serve(settings: Settings, partitions_n: int) -> None:
             partitions_n,
             server.address,
         )
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        await ending.wait(monitor.failure)
     finally:
-        stopped.cancel()
         await server.stop()
         await asyncio.to_thread(monitor.stop)
-    if failure.done():
-        failure.result()
+    ending.check()

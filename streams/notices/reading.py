@@ -10,11 +10,9 @@ import msgspec
 from confluent_kafka import KafkaException, Message, TopicPartition
 
 from streams.core.decode import USER_DECODERS, UserFacts
-from streams.core.policy import Policy
 from streams.errors import BadRecord, CheckFailed, Unreachable
 from streams.kafka import admin
 from streams.kafka.reader import Silent, read_to_ends, reader
-from streams.policy_file import read_policy
 from streams.settings import Settings
 from streams.state import rows
 from streams.worker.names import USERS_CHANGELOG
@@ -106,11 +104,6 @@ class Reading:
             f"({why}). Remedy: see that it is up and lets this user read them: "
             "`objections topics check`."
         )
-
-
-def policy_of(settings: Settings) -> Policy:
-    """Return the policy of OBJECTIONS_POLICY, or the one built in; raises UsageProblem."""
-    return Policy() if settings.policy is None else read_policy(settings.policy)
 
 
 def decided_by(value: bytes) -> tuple[int, str]:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import uvloop
 from confluent_kafka import TopicCollection
@@ -26,7 +26,8 @@ from streams.kafka import admin
 from streams.kafka.denied import perhaps_hidden
 from streams.kafka.topics_compare import FIXED_COUNT, Cluster
 from streams.metrics import Metrics
-from streams.policy_file import read_policy
+from streams.policy_file import policy_of
+from streams.serving import Ending
 from streams.settings import Settings
 from streams.worker.app import ObjectionWorker, make_app, read_instance
 from streams.worker.http import check_token
@@ -57,7 +58,7 @@ def run_worker(settings: Settings) -> None:
     Raises CommandError (exit statuses 1 to 3) or Halt, with the reason.
     """
     check_token(settings)
-    policy = Policy() if settings.policy is None else read_policy(settings.policy)
+    policy = policy_of(settings.policy)
     signal.signal(signal.SIGTERM, _interrupt)
     faulthandler.enable()  # a crash within a client library would leave no word in the log
     with _own(settings.state_dir):
@@ -158,9 +159,7 @@ def spare_the_collector() -> None:
 
 
 async def _serve(settings: Settings, policy: Policy, changelogs: Changelogs, instance: str) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    ending = Ending()
     app = make_app(settings)
     metrics = Metrics(
         [settings.topic(name) for name in INPUTS],
@@ -171,18 +170,14 @@ async def _serve(settings: Settings, policy: Policy, changelogs: Changelogs, ins
     app.finalize()
     await worker.start()
     faust_started = asyncio.ensure_future(app.start())  # done at the first assignment
-    stopped = asyncio.ensure_future(stop.wait())
-    ends: set[asyncio.Future[Any]] = {stopped, worker.failure}
     try:
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        await ending.wait(worker.failure)
         logger.info("stopping: the cycle in hand is finished first")
     finally:
-        stopped.cancel()
         await worker.stop()
         await app.stop()
         faust_started.cancel()
-    if worker.failure.done():
-        worker.failure.result()
+    ending.check()
 
 
 @contextmanager
