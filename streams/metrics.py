@@ -268,9 +268,22 @@ class Gauges(Protocol):
     def partition_states(self) -> Mapping[str, int]: ...
 
 
-class Metrics(Collector):
+class Exposition(Collector):
+    """The numbers of one process, in a registry of their own; subclasses collect them."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def text(self) -> bytes:
+        """Return all metrics as CONTENT_TYPE says; call it where what they tell may be read."""
+        return generate_latest(self._registry)
+
+
+class Metrics(Exposition):
     """
-    The numbers of one worker, in a registry of their own.
+    The numbers of one worker.
 
     inputs, outputs: full topic names whose series exist from the start with 0, so that `rate`
     sees their first event and `absent` means that the worker is gone.
@@ -304,9 +317,7 @@ class Metrics(Collector):
             STORE_REGRESSIONS: {(name,): 0 for name in stores},
             ACKNOWLEDGEMENTS_REFUSED: {(name,): 0 for name in stores},
         }
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
+        super().__init__()
 
     def watch(self, source: Gauges) -> None:
         """Ask *source* for the gauges from now on; until then they have no series."""
@@ -380,10 +391,6 @@ class Metrics(Collector):
         """Return how many transactions have ended, by outcome."""
         with self._lock:
             return {outcome: count for (outcome,), count in self._counts[TRANSACTIONS].items()}
-
-    def text(self) -> bytes:
-        """Return all metrics as CONTENT_TYPE says; call it where the gauges' source may be read."""
-        return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Family]:
         """Yield a family for each of METRICS."""

@@ -7,15 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from threading import Lock
 from typing import Final, Literal
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.registry import Collector
-
 from streams.latencies import Latencies
 from streams.metrics import (
     CANARY_HIDDEN,
     CANARY_PUBLISHED,
     CANARY_TURNS,
     CANARY_WAITING,
+    Exposition,
     Family,
     counter,
     gauge,
@@ -26,7 +24,7 @@ Outcome = Literal["hidden", "not_allowed"]
 OUTCOMES: Final[tuple[Outcome, ...]] = ("hidden", "not_allowed")
 
 
-class Numbers(Collector):
+class Numbers(Exposition):
     """Latencies of turns, and how long what was filed is waiting now."""
 
     def __init__(
@@ -39,9 +37,7 @@ class Numbers(Collector):
         self._waiting: set[str] = set()
         self._filed_s = 0.0
         self._turns: dict[Outcome, int] = dict.fromkeys(OUTCOMES, 0)
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
+        super().__init__()
 
     def filed(self, stores: Iterable[str]) -> None:
         """An objection is being filed, which *stores* have to hide."""
@@ -80,10 +76,6 @@ class Numbers(Collector):
         """Return how many turns have ended, by outcome."""
         with self._lock:
             return dict(self._turns)
-
-    def text(self) -> bytes:
-        """Return all metrics as CONTENT_TYPE says."""
-        return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Family]:
         """Yield a family for each of CANARY_METRICS."""

@@ -4,11 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final, Literal
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily
-from prometheus_client.registry import Collector
-
-from streams.metrics import Metric
+from streams.metrics import Exposition, Family, Labels, Metric, counter
 
 Outcome = Literal["saved", "not_saved"]
 
@@ -32,11 +28,11 @@ INTAKE_METRICS: Final = (SUBMISSIONS, REFUSALS)
 REASONS: Final = ("forged", "expired", "elsewhere", "too_many")
 
 
-class IntakeMetrics(Collector):
+class IntakeMetrics(Exposition):
     """Counts in the event loop alone."""
 
     def __init__(self) -> None:
-        self._submissions = Counter(
+        self._submissions: Counter[Labels] = Counter(
             {
                 (action, outcome): 0
                 for action in ("filed", "withdrawn")
@@ -44,9 +40,7 @@ class IntakeMetrics(Collector):
             }
         )
         self._refusals = Counter(dict.fromkeys(REASONS, 0))
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
+        super().__init__()
 
     def submitted(self, action: str, outcome: Outcome) -> None:
         """Count an objection or withdrawal."""
@@ -57,23 +51,7 @@ class IntakeMetrics(Collector):
         assert reason in REASONS, reason
         self._refusals[reason] += 1
 
-    def text(self) -> bytes:
-        """Return all metrics as CONTENT_TYPE says."""
-        return generate_latest(self._registry)
-
-    def collect(self) -> Iterator[CounterMetricFamily]:
+    def collect(self) -> Iterator[Family]:
         """Yield a family for each of INTAKE_METRICS."""
-        submissions = _family(SUBMISSIONS)
-        for (action, outcome), count in self._submissions.items():
-            submissions.add_metric([action, outcome], count)
-        yield submissions
-        refusals = _family(REFUSALS)
-        for reason, count in self._refusals.items():
-            refusals.add_metric([reason], count)
-        yield refusals
-
-
-def _family(metric: Metric) -> CounterMetricFamily:
-    return CounterMetricFamily(
-        metric.name.removesuffix("_total"), metric.meaning, labels=list(metric.labels)
-    )
+        yield counter(SUBMISSIONS, self._submissions)
+        yield counter(REFUSALS, {(reason,): count for reason, count in self._refusals.items()})

@@ -3,9 +3,7 @@
 import time
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
 from streams.metrics import (
     CONSUMER_LAG,
@@ -15,6 +13,7 @@ from streams.metrics import (
     MONITOR_UP,
     OLDEST_UNACKNOWLEDGED,
     OLDEST_UNPROPAGATED,
+    Exposition,
     Labels,
     Metric,
     by_place,
@@ -23,18 +22,12 @@ from streams.metrics import (
 from streams.monitor.watcher import Watcher
 
 
-class Series(Collector):
+class Series(Exposition):
     """Builds the gauges of MONITOR_METRICS from what *watcher* saw last, as of each scrape."""
 
     def __init__(self, watcher: Watcher) -> None:
         self._watcher = watcher
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
-
-    def text(self) -> bytes:
-        """Return all metrics as CONTENT_TYPE says."""
-        return generate_latest(self._registry)
+        super().__init__()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Yield a family for each of MONITOR_METRICS."""
