@@ -8,13 +8,12 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from streams.errors import CheckFailed, Unreachable
 from streams.kafka.denied import denied, is_denied
-from streams.kafka.reader import fetch, reader
+from streams.kafka.reader import back_from, fetch, reader
 from streams.settings import Settings
 
 ANSWER_S: Final = 15.0
 READ_S: Final = 0.2  # of one read: how late Ctrl-C may be noticed
 SILENCE_S: Final = 30.0  # without a word from Kafka
-LOOK_BACK_RECORDS: Final = 64  # for a last record, and 16 times as far while there is none
 
 Say = Callable[[str], None]
 
@@ -97,16 +96,13 @@ class Log:
         self, topic: str, number: int, span: Range, wanted: Callable[[Message], bool]
     ) -> Message | None:
         """Return the last record within *span* that is *wanted*."""
-        back, behind = LOOK_BACK_RECORDS, span.end
-        while behind > span.low:
-            begin = max(span.low, behind - back)
+        for begin, end in back_from(span.low, span.end):
             found = None
-            for message in self.read(topic, number, begin, behind):
+            for message in self.read(topic, number, begin, end):
                 if wanted(message):
                     found = message
             if found is not None:
                 return found
-            back, behind = back * 16, begin
         return None
 
     def _failure(self, error: KafkaError, name: str) -> Exception:

@@ -20,6 +20,7 @@ from streams.kafka.client_log import CLIENT_LOGGER
 from streams.settings import Settings
 
 BATCH_RECORDS: Final = 10_000
+LOOK_BACK_RECORDS: Final = 64  # mostly control records lie behind the last one
 
 Place = tuple[str, int]  # a topic's full name, and a partition
 
@@ -57,6 +58,15 @@ def fetch(consumer: Consumer, wait_s: float, records: int = BATCH_RECORDS) -> li
     """
     first = consumer.poll(wait_s)
     return [] if first is None else [first, *consumer.consume(records - 1, 0)]
+
+
+def back_from(low: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield spans of offsets from *end* back to *low*, to look for a last record: ever longer."""
+    span = LOOK_BACK_RECORDS
+    while end > low:
+        begin = max(end - span, low)
+        yield begin, end
+        span, end = 16 * span, begin
 
 
 class Silent(Exception):

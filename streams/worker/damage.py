@@ -10,16 +10,13 @@ import logging
 import threading
 from collections.abc import Mapping
 from enum import IntFlag
-from typing import Final
-
-from confluent_kafka import KafkaError, TopicPartition
 
 from streams.errors import Halt
-from streams.kafka.denied import denied, is_denied
-from streams.kafka.reader import fetch, reader
+from streams.kafka.reader import Place, reader
 from streams.settings import Settings
 from streams.state import rows
 from streams.state.store import Store
+from streams.worker.committed import first_committed
 from streams.worker.names import (
     CONTENT,
     CONTENT_CHANGELOG,
@@ -28,11 +25,9 @@ from streams.worker.names import (
     USER_TOPICS,
     USERS_CHANGELOG,
 )
-from streams.worker.takeover import Cancelled, Takeover
+from streams.worker.takeover import Takeover
 
 logger = logging.getLogger(__name__)
-
-READ_TIMEOUT_S: Final = 0.2  # of one read: how late a cancellation may be noticed
 
 
 class Damage(IntFlag):
@@ -114,7 +109,7 @@ def _empty_beside_outputs(
     ):
         if ends[changelog] or not ends[output]:
             continue
-        place = TopicPartition(settings.topic(output), number, 0)
+        place = settings.topic(output), number
         if _has_committed(settings, place, ends[output], cancelled):
             logger.warning(
                 "%s/%d HAS LOST EVERYTHING: it is empty, but %s/%d ends at %d",
@@ -128,29 +123,11 @@ def _empty_beside_outputs(
     return damage
 
 
-def _has_committed(
-    settings: Settings, place: TopicPartition, end: int, cancelled: threading.Event
-) -> bool:
-    """
-    Whether *place* has a committed record before *end*: what was aborted came of no state.
-
-    Waits until transactions that are open there have ended.
-    """
-    consumer = reader(settings)
+def _has_committed(settings: Settings, place: Place, end: int, cancelled: threading.Event) -> bool:
+    """Whether *place* has a committed record before *end*: what was aborted came of no state."""
+    consumer = reader(settings)  # the restore's own is reading something else
     try:
-        consumer.assign([place])
-        while not cancelled.is_set():
-            for message in fetch(consumer, READ_TIMEOUT_S):
-                error, offset = message.error(), message.offset() or 0
-                if error is None:
-                    return offset < end
-                if is_denied(error):
-                    raise Halt(denied(settings, error, f"reading {place.topic}"))
-                if error.fatal():
-                    raise Halt(f"reading {place.topic}/{place.partition}: {error.str()}")
-                if error.code() == KafkaError._PARTITION_EOF and offset >= end:
-                    return False
-        raise Cancelled
+        return first_committed(settings, consumer, place, end, cancelled) is not None
     finally:
         consumer.close()
 

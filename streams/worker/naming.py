@@ -7,21 +7,15 @@ worker adds users by another key, or none.
 
 import threading
 from collections.abc import Mapping
-from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer
 
 from streams.core.subjects import Subjects
-from streams.errors import Halt
-from streams.kafka.denied import denied, is_denied
-from streams.kafka.reader import fetch
 from streams.settings import Settings
 from streams.state import rows
 from streams.state.store import Row, Store
+from streams.worker.committed import first_committed
 from streams.worker.names import ELIGIBILITY, USERS_CHANGELOG
-from streams.worker.takeover import Cancelled, know
-
-READ_TIMEOUT_S: Final = 0.2  # of one read: how late a cancellation may be noticed
 
 
 def check_naming(settings: Settings, subjects: Subjects, number: int, store: Store) -> bool:
@@ -47,27 +41,10 @@ def check_outputs(
 ) -> None:
     """Raise UsageProblem where `eligibility` up to *ends* names users by another key."""
     name = settings.topic(ELIGIBILITY)
-    left = {number for number, end in ends.items() if end}
-    if not left:
-        return
-    know(consumer, name)
-    consumer.assign([TopicPartition(name, number, 0) for number in left])
-    while left:
-        if cancelled.is_set():
-            raise Cancelled
-        for message in fetch(consumer, READ_TIMEOUT_S):
-            error, number = message.error(), message.partition()
-            if message.topic() != name or number is None:
-                continue
-            if error is None:
-                place = f"{name}/{number}/{message.offset()}"
-                subjects.check_record(message.headers(), place)
-                left.discard(number)  # one tells of all
-            elif error.code() == KafkaError._PARTITION_EOF:
-                left.discard(number)
-            elif is_denied(error):
-                raise Halt(denied(settings, error, f"reading {name}"))
-    consumer.unassign()
+    for number, end in ends.items():
+        message = first_committed(settings, consumer, (name, number), end, cancelled)
+        if message is not None:  # one tells of all
+            subjects.check_record(message.headers(), f"{name}/{number}/{message.offset()}")
 
 
 class NamingNote:

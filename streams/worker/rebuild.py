@@ -24,17 +24,16 @@ from streams.core.refusals import REFUSALS
 from streams.core.trail import NO_RECORD, Head
 from streams.errors import Halt
 from streams.kafka.client_log import CLIENT_LOGGER
-from streams.kafka.reader import fetch
+from streams.kafka.reader import back_from
 from streams.settings import Settings
 from streams.state import rows
 from streams.state.store import Row, Store
-from streams.worker import takeover
+from streams.worker.committed import committed
 from streams.worker.damage import Damage, folded
 from streams.worker.names import (
     AUDIT_TRAIL,
     CONTENT,
     CONTENT_CHANGELOG,
-    DECISIONS,
     INPUTS,
     USERS_CHANGELOG,
 )
@@ -47,9 +46,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LOOK_BACK_RECORDS: Final = 64  # for the trail's last record, and 16 times as far without one
 ROWS_PER_TRANSACTION: Final = 10_000  # committed long before a transaction times out
-READ_TIMEOUT_S: Final = 0.2  # of one read: how late a cancellation may be noticed
+POLL_S: Final = 0.2  # how late a cancellation may be noticed
 CALL_TIMEOUT_S: Final = 3.0  # then it is called again, unless the partition was lost
 PROGRESS_S: Final = 5.0
 TRIES: Final = 10
@@ -148,10 +146,10 @@ class Rebuild:
             content = rows.position_key(CONTENT)
             yield CONTENT_CHANGELOG, (content, rows.encode_number(0))
         if damage & (Damage.USERS | Damage.ITEMS):
-            for message in self._records(consumer, "eligibility"):
+            for message in self._outputs(consumer, "eligibility"):
                 yield from self._user(message, damage)
         if damage & Damage.ITEMS:
-            for message in self._records(consumer, "training-content"):
+            for message in self._outputs(consumer, "training-content"):
                 yield from self._item(message)
         if damage & Damage.USERS and self._ends.get(AUDIT_TRAIL):
             yield USERS_CHANGELOG, head_row(max(head_in(self._store), self._trail_head(consumer)))
@@ -205,48 +203,33 @@ class Rebuild:
 
     def _trail_head(self, consumer: Consumer) -> Head:
         """Return the head that the audit trail's last committed record makes."""
-        end, look_back = self._ends[AUDIT_TRAIL], LOOK_BACK_RECORDS
-        while True:
-            begin, last = max(end - look_back, 0), None
-            for message in self._records(consumer, AUDIT_TRAIL, begin):
+        for begin, end in back_from(0, self._ends[AUDIT_TRAIL]):
+            last = None
+            for message in self._records(consumer, AUDIT_TRAIL, begin, end):
                 last = message
             if last is not None:
                 with _Readable(last):
                     return trail.head_after(last.value() or b"")
-            if not begin:
-                return NO_RECORD
-            look_back *= 16
+        return NO_RECORD
 
-    def _records(self, consumer: Consumer, output: str, begin: int = 0) -> "Iterator[Message]":
-        """Yield the committed records of an output up to the end it had at take-over."""
-        name, end = self._settings.topic(output), self._ends[output]
-        if not end:
-            return
-        logger.info("partition %d: reading %s up to %d", self._number, name, end)
-        takeover.know(consumer, name)
-        consumer.assign([TopicPartition(name, self._number, begin)])
-        at = begin
-        while at < end:
-            self._check_ours()
-            for message in fetch(consumer, READ_TIMEOUT_S):
-                offset, error = message.offset(), message.error()
-                if message.topic() != name or offset is None:
-                    continue
-                if error is None:
-                    at = offset + 1
-                    self._read_n += 1
-                    if output in DECISIONS:
-                        place = f"{name}/{self._number}/{offset}"
-                        self._subjects.check_record(message.headers(), place)
-                    yield message
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    at = offset
-                elif error.fatal():
-                    raise Halt(f"rebuild: {error.str()}")
-                else:
-                    logger.info("partition %d: rebuild: %s", self._number, error.str())
-            self._tell(f"{name} {at} of {end}")
-        consumer.unassign()
+    def _outputs(self, consumer: Consumer, output: str) -> "Iterator[Message]":
+        """Yield all records of an output of decisions."""
+        for message in self._records(consumer, output, 0, self._ends[output]):
+            place = f"{message.topic()}/{message.partition()}/{message.offset()}"
+            self._subjects.check_record(message.headers(), place)
+            yield message
+
+    def _records(
+        self, consumer: Consumer, output: str, begin: int, end: int
+    ) -> "Iterator[Message]":
+        """Yield the committed records of an output from *begin* up to *end*."""
+        place, cancelled = (self._settings.topic(output), self._number), self._ownership.cancelled
+        if begin < end:
+            logger.info("partition %d: reading %s up to %d", self._number, place[0], end)
+        for message in committed(self._settings, consumer, place, begin, end, cancelled):
+            self._read_n += 1
+            yield message
+            self._tell(f"{place[0]} {message.offset()} of {end}")
 
     def _write(self, chunk: list[tuple[str, Row]]) -> None:
         """Commit *chunk*, with the group's offsets as they are: they prove that we own it."""
@@ -272,7 +255,7 @@ class Rebuild:
                 self._producer.produce(topic, value, key, self._number)
             except BufferError:
                 self._check_ours()
-                self._producer.poll(READ_TIMEOUT_S)
+                self._producer.poll(POLL_S)
             else:
                 return
 
