@@ -9,10 +9,10 @@ import time
 from enum import Enum
 from typing import Final, Self
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from streams.kafka.local import LocalKafka
-from streams.kafka.reader import fetch, reader
+from streams.kafka.reader import read_to_ends, reader
 from tests.worker_settings import WAIT_S, settings_of
 
 TOPIC: Final = "__transaction_state"
@@ -68,18 +68,11 @@ class TransactionLog:
         """Read to the ends, and return how far they are."""
         places = [TopicPartition(TOPIC, number, at) for number, at in self._positions.items()]
         self._consumer.assign(places)
-        left, deadline_s = set(self._positions), time.monotonic() + WAIT_S
-        while left:
-            assert time.monotonic() < deadline_s, f"{TOPIC}: {left} not read to their ends"
-            for message in fetch(self._consumer, POLL_S):
-                error, number = message.error(), message.partition() or 0
-                if error is None:
-                    self._positions[number] = (message.offset() or 0) + 1
-                    self._learn(message.key(), message.value())
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    left.discard(number)
-                elif error.fatal():
-                    raise KafkaException(error)
+        asked = [(TOPIC, number) for number in self._positions]
+        for batch in read_to_ends(self._consumer, asked, wait_s=POLL_S, silence_s=WAIT_S):
+            for message in batch:
+                self._positions[message.partition() or 0] = (message.offset() or 0) + 1
+                self._learn(message.key(), message.value())
         return dict(self._positions)
 
     def _learn(self, key: str | bytes | None, value: str | bytes | None) -> None:

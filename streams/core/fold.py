@@ -33,10 +33,7 @@ from streams.core.item import NO_REVISION, UNKNOWN_ITEM, Item
 from streams.core.policy import Policy
 from streams.core.records import ContentRecord
 from streams.core.user import NOBODY, User
-from streams.core.verdict import (
-    decide,
-    is_unreadable,
-)
+from streams.core.verdict import decide, is_unreadable
 
 
 class Fold:

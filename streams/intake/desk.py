@@ -10,7 +10,6 @@ import sqlite3
 import threading
 import time
 from concurrent.futures import Future
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -22,10 +21,10 @@ from streams.core.refusals import REFUSALS
 from streams.kafka.reader import fetch, reader
 from streams.settings import Settings
 from streams.worker.names import RECEIPTS
+from streams.worker.takeover import know
 
 logger = logging.getLogger(__name__)
 
-ANSWER_S: Final = 5.0
 POLL_S: Final = 0.2
 TELL_EVERY_S: Final = 60.0
 OBJECTIONS_MAX: Final = 50  # of a user, the latest: what a page can show
@@ -116,10 +115,7 @@ class Desk(threading.Thread):
         """Follow the topic."""
         consumer = reader(self._settings, fetch_wait_max_ms=50)
         try:
-            with suppress(
-                KafkaException
-            ):  # it need not wait to learn who leads; else it asks again
-                consumer.list_topics(self._topic, timeout=ANSWER_S)
+            know(consumer, self._topic)
             consumer.assign(
                 [
                     TopicPartition(self._topic, number, OFFSET_BEGINNING)

@@ -26,9 +26,6 @@ class Call:
     def __init__(self, what: str) -> None:
         self.what = what
 
-    def __str__(self) -> str:
-        return self.what
-
 
 class Watchdog(threading.Thread):
     """

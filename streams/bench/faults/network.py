@@ -4,8 +4,10 @@ go another way.
 """
 
 import time
+from collections.abc import Sequence
 
 from streams.bench.faults.plan import Fault
+from streams.bench.faults.proxy import Proxy
 from streams.bench.faults.scene import Scene
 
 
@@ -44,22 +46,20 @@ def cut(scene: Scene, fault: Fault) -> str:
 
 def stall(scene: Scene, fault: Fault) -> str:
     """Pass nothing on, and all of it later: connections stay."""
-    for proxy in scene.proxies:
-        proxy.stall()
-    try:
-        time.sleep(fault.lasts_s)
-    finally:
-        for proxy in scene.proxies:
-            proxy.flow()
-    return ""
+    return _stall(scene.proxies, fault)
 
 
 def stall_one(scene: Scene, fault: Fault) -> str:
     """Pass nothing on to and from one broker, which the others see in good health."""
-    proxy = scene.proxies[fault.broker - 1]
-    proxy.stall()
+    return _stall([scene.proxies[fault.broker - 1]], fault)
+
+
+def _stall(proxies: Sequence[Proxy], fault: Fault) -> str:
+    for proxy in proxies:
+        proxy.stall()
     try:
         time.sleep(fault.lasts_s)
     finally:
-        proxy.flow()
+        for proxy in proxies:
+            proxy.flow()
     return ""
