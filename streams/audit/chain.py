@@ -6,20 +6,14 @@ says, and be the one that is known from elsewhere: from the state, or from a hea
 """
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Final, NamedTuple
 
 from streams.core import trail
 from streams.core.refusals import REFUSALS
-from streams.core.times import to_ms
+from streams.core.times import read_rfc3339
 from streams.core.trail import HASH, NO_RECORD, Head, TrailRecord
 
 FROM_THE_STATE: Final = "by the workers' state"
-
-
-def instant_ms(at: str) -> int:
-    """Return a record's time; raises ValueError, TypeError, OverflowError where it is none."""
-    return to_ms(datetime.fromisoformat(at))
 
 
 class Break(NamedTuple):
@@ -94,7 +88,7 @@ class Chain:
     def _read(self, offset: int, value: bytes | None) -> TrailRecord | None:
         try:
             record = trail.read(value or b"")
-            instant_ms(record.at)
+            read_rfc3339(record.at)
         except (*REFUSALS, ValueError, TypeError, OverflowError) as error:
             expected = "a record of the audit trail"
             self.broken = Break(self.partition, offset, expected, f"other bytes ({error})")

@@ -6,12 +6,11 @@ written in one transaction, so the trail must have every decision that was read 
 `eligibility` in the end every epoch of the trail, or a later one.
 """
 
-from datetime import datetime
 from typing import Final, NamedTuple
 
 from streams.core import trail
 from streams.core.refusals import REFUSALS
-from streams.core.times import to_ms
+from streams.core.times import read_rfc3339
 from streams.core.trail import Decided
 
 NAMED_MAX: Final = 20
@@ -55,7 +54,7 @@ class Decisions:
         subject = trail.subject_of(key)
         try:
             found = trail.read_eligibility(value)
-            at_ms = to_ms(datetime.fromisoformat(found.decided_at))
+            at_ms = read_rfc3339(found.decided_at)
             self._standing[subject] = _Standing(found.epoch, trail.digest_of(value), at_ms)
         except (*REFUSALS, ValueError, TypeError, OverflowError):
             self._differs(subject, 0, "the record of eligibility is none that a worker wrote")

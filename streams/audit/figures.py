@@ -7,14 +7,13 @@ delays p50 and p99 are the smallest that at least so many per cent do not exceed
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
 from math import ceil
 from typing import Final, NamedTuple
 
 from msgspec import Struct
 
 from streams.core.receipts import Receipt
-from streams.core.times import to_ms
+from streams.core.times import read_rfc3339
 
 UNKNOWN: Final = "unknown"
 CHANNELS: Final = ("in_app", "email", "web", "mail", "import", UNKNOWN)
@@ -199,4 +198,4 @@ def _group(name: str, objections: list[Filed]) -> Group:
 
 
 def _ms(text: str | None) -> int | None:
-    return None if text is None else to_ms(datetime.fromisoformat(text))
+    return None if text is None else read_rfc3339(text)

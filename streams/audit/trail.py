@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from streams.audit.chain import FROM_THE_STATE, Break, Chain, Known, instant_ms
+from streams.audit.chain import FROM_THE_STATE, Break, Chain, Known
 from streams.audit.decisions import Decisions, Difference
 from streams.audit.reading import Log, Range, Say
 from streams.core import trail
 from streams.core.refusals import REFUSALS
+from streams.core.times import read_rfc3339
 from streams.core.trail import AUDIT_TRAIL, Head
 from streams.errors import CheckFailed
 from streams.kafka import admin
@@ -99,7 +100,7 @@ def _verify(log: Log, number: int, noted: Mapping[int, str], eligibility: bool) 
         since = Range(stood.end, log.range(ELIGIBILITY, number).end)
         for key, value in _records(log.read(ELIGIBILITY, number, *since)):
             decisions.stands_since(key, value)
-        decisions.end(instant_ms(chain.begins_at) if chain.records else None)
+        decisions.end(read_rfc3339(chain.begins_at) if chain.records else None)
     found = Verified(
         partition=number,
         records=chain.records,

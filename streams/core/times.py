@@ -40,6 +40,15 @@ def rfc3339(instant_ms: int) -> str:
     return from_ms(instant_ms).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
+def read_rfc3339(text: str) -> int:
+    """
+    Return the time that `rfc3339` wrote, or others with an offset, in milliseconds since 1970.
+
+    Raises ValueError, TypeError or OverflowError where *text* is none.
+    """
+    return to_ms(datetime.fromisoformat(text))
+
+
 def to_day(day: date) -> int:
     """Return *day* in days since 1970-01-01."""
     return day.toordinal() - _EPOCH_ORDINAL

@@ -9,11 +9,10 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
 from typing import Any, NamedTuple
 
 from streams.core.receipts import Receipt
-from streams.core.times import to_ms
+from streams.core.times import read_rfc3339
 from streams.proof import Record
 
 
@@ -98,9 +97,5 @@ def latencies(receipts: Iterable[Receipt]) -> dict[str, Latency]:
             ends[f"erased from {name}"] = progress.erased_at
         for place, at in ends.items():
             if at is not None:
-                times[place].append(_ms(at) - _ms(receipt.received_at))
+                times[place].append(read_rfc3339(at) - read_rfc3339(receipt.received_at))
     return {place: percentiles(found) for place, found in times.items()}
-
-
-def _ms(text: str) -> int:
-    return to_ms(datetime.fromisoformat(text))

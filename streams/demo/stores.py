@@ -9,7 +9,6 @@ import sqlite3
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, Final, NamedTuple
 
@@ -18,7 +17,7 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from streams.core.times import to_ms
+from streams.core.times import read_rfc3339
 from streams.proof.truth import TrueItem
 
 FEATURE_STORE: Final = "feature-store"
@@ -130,5 +129,5 @@ def _items(rows: Iterable[Mapping[str, Any]]) -> dict[str, TrueItem]:
 
 
 def _item(row: Mapping[str, Any]) -> TrueItem:
-    created_ms = to_ms(datetime.fromisoformat(row["created_at"]))
+    created_ms = read_rfc3339(row["created_at"])
     return TrueItem._make([*(row[name] for name in _FIELDS[1:]), created_ms])

@@ -6,12 +6,11 @@ records: what is missing is said.  Pure.
 """
 
 from collections.abc import Iterator
-from datetime import datetime
 
 from streams.core.changes import CLOCK
 from streams.core.policy import Policy
 from streams.core.reasons import PRODUCTS
-from streams.core.times import rfc3339, to_ms
+from streams.core.times import read_rfc3339, rfc3339
 from streams.core.user import NOBODY, merge
 from streams.core.verdict import Decision, decide
 from streams.explain.evidence import Evidence, Said, Stated
@@ -71,7 +70,7 @@ def _steps(
         yield order, _step(decisions[number], changes[number], said, show)
     for number, decision in enumerate(decisions):
         if number not in told:
-            at_ms = _ms(decision.value.decided_at)
+            at_ms = read_rfc3339(decision.value.decided_at)
             step = _step(decision, changes[number], None, show)
             yield (at_ms, len(INPUTS), decision.value.epoch), step
 
@@ -83,7 +82,7 @@ def _step(
     show: Shown,
 ) -> Step:
     cause = decision.value.cause
-    at_ms = _ms(decision.value.decided_at) if said is None else said.received_ms
+    at_ms = read_rfc3339(decision.value.decided_at) if said is None else said.received_ms
     of_age = cause.topic == CLOCK and any("UNDER_AGE" in each.ended for each in changes)
     topic = cause.topic if said is None else said.topic
     place = None if cause.offset < 0 else _cause_place(decision)
@@ -175,7 +174,3 @@ def _cause_place(said: Said) -> str:
 
 def _received(said: Stated) -> tuple[int, int, int]:
     return said.received_ms, INPUTS.index(said.topic), said.offset
-
-
-def _ms(text: str) -> int:
-    return to_ms(datetime.fromisoformat(text))

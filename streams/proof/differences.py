@@ -3,14 +3,13 @@ What was published last for each key, against the truth: each difference in a se
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from streams.core.reasons import PRODUCTS
 from streams.core.refusals import REFUSALS
-from streams.core.times import to_ms
+from streams.core.times import read_rfc3339
 from streams.proof.records import Record
 from streams.proof.truth import TrueItem, TrueUser, Truth
 
@@ -147,7 +146,7 @@ def _compare(name: str, record: Record, wanted: dict[str, Any]) -> Iterator[str]
 def _instant_ms(text: object) -> int | None:
     """Return the RFC 3339 time in milliseconds since 1970, None where it is none."""
     try:
-        return to_ms(datetime.fromisoformat(str(text)))
+        return read_rfc3339(str(text))
     except (TypeError, ValueError):
         return None
 
