@@ -32,8 +32,12 @@ CONTRACT = {
     "dead-letters": "delete",
     "objections-users-changelog": "compact",
     "objections-content-changelog": "compact",
-    "audit-trail": "delete",  # beyond the contract's table, and optional
+    # Beyond the contract's table, and optional.
+    "audit-trail": "delete",
+    "account-links": "delete",
+    "objections-links": "delete",
 }
+OPTIONAL = ["audit-trail", "account-links", "objections-links"]
 
 ANY_INPUT = {
     *("value_null", "value_not_json", "value_not_object"),
@@ -45,6 +49,7 @@ TIMES = {"time_format", "time_without_offset"}
 CODES = {
     "objections": ANY_INPUT | TIMES | {"field_value"},
     "account-ages": ANY_INPUT | TIMES | {"field_value", "date_format", "birth_date_range"},
+    "account-links": ANY_INPUT | TIMES | {"field_value"},
     "notices": ANY_INPUT | TIMES,
     "content": ANY_INPUT | TIMES | {"field_value"},
 }
@@ -52,6 +57,7 @@ CODES = {
 DECODERS: dict[str, Callable[[Example], Any]] = {
     "objections": lambda it: decode.decode_objection(it.key, it.value, it.timestamp_ms),
     "account-ages": lambda it: decode.decode_account_age(it.key, it.value, it.timestamp_ms),
+    "account-links": lambda it: decode.decode_account_link(it.key, it.value, it.timestamp_ms),
     "notices": lambda it: decode.decode_notice(it.key, it.value, it.timestamp_ms),
     "content": lambda it: decode.decode_content(it.key, it.value, it.timestamp_ms, 0),
 }
@@ -74,14 +80,14 @@ def config(name: str, key: str) -> str:
 
 
 def test_the_topics_are_the_contracts() -> None:
-    """Each topic of the contract has a folder, and no other has but the audit trail."""
+    """Each topic of the contract has a folder, and no other has but those it may do without."""
     assert set(topics.names()) == set(CONTRACT)
     assert set(topics.names("input")) == set(DECODERS)
 
 
 def test_the_contracts_topics_are_not_optional() -> None:
-    """A worker does without the audit trail alone."""
-    assert [name for name in CONTRACT if topics.definition(name).optional] == ["audit-trail"]
+    """A worker does without the audit trail and links of accounts alone."""
+    assert [name for name in CONTRACT if topics.definition(name).optional] == OPTIONAL
 
 
 def test_inputs_come_first() -> None:

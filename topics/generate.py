@@ -28,6 +28,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 RECORD_TYPES: dict[str, type[Struct]] = {
     "objections": records.ObjectionRecord,
     "account-ages": records.AccountAgeRecord,
+    "account-links": records.AccountLinkRecord,
     "notices": records.NoticeRecord,
     "content": records.ContentRecord,
     "eligibility": outputs.Eligibility,

@@ -18,6 +18,7 @@ from streams.core import refs
 from streams.core.breaker import Release
 from streams.core.diagnose import check_field, diagnose, id_refusal, parse_object
 from streams.core.item import Item
+from streams.core.links import NO_PARTITION, Link
 from streams.core.reasons import (
     ALL_PRODUCTS,
     DELETED,
@@ -29,6 +30,7 @@ from streams.core.reasons import (
 )
 from streams.core.records import (
     AccountAgeRecord,
+    AccountLinkRecord,
     ContentRecord,
     DeadLetterRef,
     NoticeRecord,
@@ -68,6 +70,7 @@ _BCP_47: Final = re.compile(r"(?:[A-Za-z]{2,8}|[xXiI](?=-))(?:-[A-Za-z0-9]{1,8})
 
 _objection_decoder: Final = msgspec.json.Decoder(ObjectionRecord)
 _age_decoder: Final = msgspec.json.Decoder(AccountAgeRecord)
+_link_decoder: Final = msgspec.json.Decoder(AccountLinkRecord)
 _notice_decoder: Final = msgspec.json.Decoder(NoticeRecord)
 _content_decoder: Final = msgspec.json.Decoder(ContentRecord)
 
@@ -101,11 +104,7 @@ class Restriction(Struct, frozen=True, gc=False):
     content_id: str | None
 
 
-def decode_objection(
-    key: bytes | None,
-    value: bytes | None,
-    timestamp_ms: int,  # noqa: ARG001  (the decoders of user topics have one signature)
-) -> UserFacts:
+def decode_objection(key: bytes | None, value: bytes | None, timestamp_ms: int) -> UserFacts:
     """Return the facts of an `objections` record.  Raises `BadRecord`."""
     record = _decode(key, value, _objection_decoder, ObjectionRecord)
     if record.action == "dismissed":
@@ -116,8 +115,21 @@ def decode_objection(
     if objection_id is None:
         raise BadRecord("field_missing", "objection_id: expected a value")
     _check_id(objection_id, "objection_id")
-    flags = WITHDRAWN if record.action == "withdrawn" else covered_products(record.products)
-    return UserFacts(record.user_id, objection_id, User(objections={objection_id: flags}))
+    if record.action == "withdrawn":
+        return UserFacts(record.user_id, objection_id, User(objections={objection_id: WITHDRAWN}))
+    flags, filed_ms = covered_products(record.products), _filed_ms(record, timestamp_ms)
+    facts = User(objections={objection_id: flags}, filed_ms={objection_id: filed_ms})
+    return UserFacts(record.user_id, objection_id, facts)
+
+
+def _filed_ms(record: ObjectionRecord, timestamp_ms: int) -> int:
+    """Return when an objection was filed: where that is not understood, when it got here."""
+    if not isinstance(record.occurred_at, str):
+        return timestamp_ms
+    try:
+        return min(to_ms(msgspec.convert(record.occurred_at, Time)), timestamp_ms)
+    except msgspec.ValidationError:
+        return timestamp_ms
 
 
 def _dismissed(record: ObjectionRecord) -> User:
@@ -193,6 +205,26 @@ def _statement(record: AccountAgeRecord) -> Statement:
     return Statement(False, 0, band, country=country)
 
 
+def decode_account_link(key: bytes | None, value: bytes | None, timestamp_ms: int) -> UserFacts:
+    """
+    Return the facts of an `account-links` record.  Raises `BadRecord`.
+
+    The other account is named as in the record, its partition is to be filled in.
+    """
+    record = _decode(key, value, _link_decoder, AccountLinkRecord)
+    other = record.linked_user_id
+    _check_id(other, "linked_user_id")
+    if other == record.user_id:
+        raise BadRecord("field_value", "linked_user_id: expected another account")
+    occurred_ms = min(to_ms(record.occurred_at), timestamp_ms)
+    link = (
+        Link(NO_PARTITION, linked_ms=occurred_ms)
+        if record.action == "linked"
+        else Link(NO_PARTITION, unlinked_ms=occurred_ms, closed_ms=timestamp_ms)
+    )
+    return UserFacts(record.user_id, None, User(links={other: link}))
+
+
 def decode_notice(key: bytes | None, value: bytes | None, timestamp_ms: int) -> UserFacts:
     """Return the facts of a `notices` record.  Raises `BadRecord`."""
     record = _decode(key, value, _notice_decoder, NoticeRecord)
@@ -206,6 +238,7 @@ USER_DECODERS: Final = {
     "objections": decode_objection,
     "account-ages": decode_account_age,
     "notices": decode_notice,
+    "account-links": decode_account_link,
 }
 
 
@@ -283,7 +316,9 @@ def resolved_by(headers: Headers) -> str | None:
     return None
 
 
-Record = TypeVar("Record", ObjectionRecord, AccountAgeRecord, NoticeRecord, ContentRecord)
+Record = TypeVar(
+    "Record", ObjectionRecord, AccountAgeRecord, AccountLinkRecord, NoticeRecord, ContentRecord
+)
 
 
 def _decode(

@@ -30,8 +30,10 @@ from streams.core.changes import (
 from streams.core.decode import ItemFacts, UserFacts
 from streams.core.holds import Holds, Ruling
 from streams.core.item import NO_REVISION, UNKNOWN_ITEM, Item
+from streams.core.links import Told
 from streams.core.policy import Policy
 from streams.core.records import ContentRecord
+from streams.core.tells import Teller
 from streams.core.user import NOBODY, User
 from streams.core.verdict import decide, is_unreadable
 
@@ -64,6 +66,7 @@ class Fold:
         self.items: dict[tuple[str, str], ItemChange] = {}
         self.answer_anew: dict[str, Origin] = {}  # users whose items wait for the hold's end
         self.settled: set[str] = set()  # users whose lost state is made good: publish all of it
+        self.tells: list[Told] = []  # to the owners of linked accounts
         self._unreadable: dict[tuple[str, int], str] = {}  # this cycle's, as of `Known`
         self._known = known
         self._policy = policy
@@ -75,8 +78,8 @@ class Fold:
             policy, now_ms, self._breaker, gate=hold_grants, free_below=free_below or {}
         )
         since_ms = now_ms if policy_since_ms is None else policy_since_ms
-        number = int(dead_letter_prefix.rstrip("/").rpartition("/")[2] or NO_OFFSET)
-        self._new_policy = Origin(POLICY, number, NO_OFFSET, since_ms)
+        self._number = int(dead_letter_prefix.rstrip("/").rpartition("/")[2] or NO_OFFSET)
+        self._new_policy = Origin(POLICY, self._number, NO_OFFSET, since_ms)
         self._of_nobody = decide(NOBODY, policy, now_ms)
 
     def decide_again(self, user_id: str) -> None:
@@ -90,6 +93,9 @@ class Fold:
         known = change.after.user
         self._learn(change, event.facts, origin)
         self._resolve(event.user_id, change, event.facts, known, origin)
+        if known.links or event.facts.links:
+            teller = Teller(event.user_id, self._number, origin.received_ms, origin.traceparent)
+            self.tells += teller.tells(known, event.facts, change.after.user)
         return change.after.user is not known
 
     def release(self, trip_ms: int, positions: Mapping[str, int]) -> bool:

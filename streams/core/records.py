@@ -57,6 +57,15 @@ class AccountAgeRecord(Struct, gc=False):
     account: Literal["open", "deleted"] | None = None
 
 
+class AccountLinkRecord(Struct, gc=False):
+    """Two accounts of one person were linked, or are not any more; the order of them is none."""
+
+    user_id: Id
+    linked_user_id: Id
+    action: Literal["linked", "unlinked"]
+    occurred_at: Time
+
+
 class NoticeRecord(Struct, gc=False):
     """A notice with the form's link was delivered."""
 

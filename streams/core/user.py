@@ -19,7 +19,8 @@ from typing import Any, Final, TypeVar
 
 from msgspec import Struct
 
-from streams.core import refs
+from streams.core import links, refs
+from streams.core.links import Inheritance, Links
 from streams.core.refs import Refs
 from streams.core.times import NEVER_MS
 
@@ -75,6 +76,8 @@ class User(Struct, frozen=True, array_like=True, gc=False):
     or dismissed, sorted, the highest offsets.  `resolved` also holds items' dead letters.
     dismissed: "topic/partition" -> the offset up to which all dead letters are dismissed, those
     of items too.
+    links: the accounts linked with this one, now or once; inherited: objections filed on others.
+    filed_ms: id -> when an objection was filed; of those that are not in it, long ago.
     """
 
     objections: dict[str, int] = {}
@@ -84,6 +87,9 @@ class User(Struct, frozen=True, array_like=True, gc=False):
     resolved: Refs = ()
     deleted: bool = False
     dismissed: dict[str, int] = {}
+    links: Links = {}
+    inherited: Inheritance = {}
+    filed_ms: dict[str, int] = {}
 
 
 NOBODY = User()
@@ -101,6 +107,9 @@ def merge(user: User, news: User) -> User:
         refs.join(user.dead_letters, news.dead_letters, DEAD_LETTERS_MAX),
         refs.of_lowest_names(refs.join(user.resolved, news.resolved, RESOLVED_MAX)),
         dismissed=_merge_dismissed(user.dismissed, news.dismissed),
+        links=links.merge_links(user.links, news.links),
+        inherited=links.merge_inherited(user.inherited, news.inherited),
+        filed_ms=links.merge_filed(user.filed_ms, news.filed_ms),
     )
 
 
@@ -153,10 +162,23 @@ def limits_reached(user: User) -> tuple[str, ...]:
         reached.append("dead letters")
     if len(user.objections) >= OBJECTIONS_MAX:
         reached.append("objections")
+    if len(user.links) >= links.LINKS_MAX:
+        reached.append("linked accounts")
+    if len(user.inherited) >= links.INHERITED_MAX:
+        reached.append("objections on linked accounts")
     tied = [len(level.statements) for level in user.levels if level is not None]
     if tied and max(tied) >= STATEMENTS_MAX:
         reached.append("statements on age")
     return tuple(reached)
+
+
+def may_hide_objections(user: User) -> bool:
+    """Whether there may be objections, on the account or linked ones, that are not kept."""
+    return (
+        len(user.objections) >= OBJECTIONS_MAX
+        or len(user.links) >= links.LINKS_MAX
+        or len(user.inherited) >= links.INHERITED_MAX
+    )
 
 
 def _standing(user: User) -> Iterator[str]:

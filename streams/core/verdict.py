@@ -274,10 +274,13 @@ def _notice_over_ms(user: User, policy: Policy) -> int:
 
 
 def _objected_products(user: User) -> int:
-    if len(user.objections) >= users.OBJECTIONS_MAX:
+    if users.may_hide_objections(user):
         return ALL_PRODUCTS  # there may be more, of which nothing is known
     covered = 0
     for flags in set(user.objections.values()):  # of ten thousand few differ
         if not flags & WITHDRAWN:
             covered |= flags
+    for told in user.inherited.values():
+        if not told.flags & WITHDRAWN:
+            covered |= told.flags
     return covered & ALL_PRODUCTS

@@ -20,6 +20,7 @@ from streams.core.breaker import State
 from streams.core.changes import UserRow
 from streams.core.fanout import Job
 from streams.core.item import Item
+from streams.core.links import Tell
 from streams.core.receipts import Action, ReceiptRow
 from streams.core.refusals import REFUSALS
 from streams.errors import Halt
@@ -38,11 +39,13 @@ RECEIPT_NUMBER: Final = b"n"  # a receipt's number -> the key of its row
 RECEIPT_OPEN: Final = b"o"  # the key of the row of a receipt not yet published -> nothing
 
 # The versions we write, and the highest we read.  tests/test_released.py says which to raise.
-USER_VERSION: Final = 4  # 2: seeded; 3: dismissed, of a user; 4: reincluded, ages_missing
+# 2: seeded; 3: dismissed, of a user; 4: reincluded, ages_missing; 5: links, inherited, filed_ms
+USER_VERSION: Final = 5
 JOB_VERSION: Final = 1
 ITEM_VERSION: Final = 1
 RECEIPT_VERSION: Final = 1
 PLAIN_VERSION: Final = 1  # of numbers and texts
+TELL_VERSION: Final = 1  # of what owners tell each other, which is no row of the state
 
 VERSIONS: Final = {
     USER: USER_VERSION,
@@ -60,6 +63,7 @@ _NAMES: Final = {
     DEAD_LETTER: "the row of an unreadable item",
     POSITION: "the row of a position",
 }
+_TELL: Final = "what another partition's owner has told"
 
 _LENGTH: Final = struct.Struct(">H")
 _OFFSET: Final = struct.Struct(">Q")
@@ -75,6 +79,7 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 _user_decoder: Final = msgspec.msgpack.Decoder(UserRow)
 _job_decoder: Final = msgspec.msgpack.Decoder(Job)
 _receipt_decoder: Final = msgspec.msgpack.Decoder(ReceiptRow)
+_tell_decoder: Final = msgspec.msgpack.Decoder(Tell)
 _ACTIONS: Final[dict[Action, bytes]] = {"filed": b"f", "withdrawn": b"w"}
 
 
@@ -328,6 +333,18 @@ def decode_receipt(data: bytes) -> ReceiptRow:
     """Return the receipt in *data*.  Raises `NewerRow`, `UnreadableRow`."""
     _check(data, VERSIONS[RECEIPT], _NAMES[RECEIPT])
     return _receipt_decoder.decode(memoryview(data)[1:])
+
+
+def encode_tell(tell: Tell) -> bytes:
+    """Return the bytes of a tell."""
+    return bytes([TELL_VERSION]) + _encode(tell)
+
+
+@_refusing(_TELL)
+def decode_tell(key: bytes, data: bytes) -> tuple[str, Tell]:
+    """Return who is told, and what, in *data*.  Raises `NewerRow`, `UnreadableRow`."""
+    _check(data, TELL_VERSION, _TELL)
+    return key.decode(), _tell_decoder.decode(memoryview(data)[1:])
 
 
 def encode_number(number: int) -> bytes:

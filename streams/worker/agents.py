@@ -7,15 +7,15 @@ done.  So what decoding does not expect ends the process.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import faust
 
-from streams.core.subjects import Subjects
 from streams.settings import Settings
 from streams.worker.cycle import Decoded
-from streams.worker.intake import take_in
-from streams.worker.names import INPUTS
+from streams.worker.intake import Fetched, Intake, take_in
+from streams.worker.names import Followed
 from streams.worker.transport import Batch, BatchSchema
 
 
@@ -24,18 +24,30 @@ def add_agents(
     settings: Settings,
     submit: Callable[[Decoded], None],
     fail: Callable[[BaseException], None],
+    followed: Followed,
+    partitions_n: int,
 ) -> None:
-    """Give *app* an agent for each input; complete rounds go to *submit*, errors to *fail*."""
+    """
+    Give *app* an agent for each topic *followed*; complete rounds go to *submit*, errors to *fail*.
+
+    partitions_n: of each of them.
+    """
     subjects = settings.subjects()
-    for topic in INPUTS:
-        _add_agent(app, settings.topic(topic), topic, subjects, submit, fail)
+    for topic in followed.all:
+        take = partial(
+            take_in,
+            full_topic=settings.topic(topic),
+            subjects=subjects,
+            partitions_n=partitions_n,
+        )
+        _add_agent(app, settings.topic(topic), topic, take, submit, fail)
 
 
 def _add_agent(
     app: faust.App,
     full_topic: str,
     name: str,
-    subjects: Subjects,
+    take: Callable[[Fetched], Intake],
     submit: Callable[[Decoded], None],
     fail: Callable[[BaseException], None],
 ) -> None:
@@ -43,7 +55,7 @@ def _add_agent(
         async for event in stream.noack().events():
             batch: Batch = event.value
             try:
-                intakes = [take_in(fetched, full_topic, subjects) for fetched in batch.fetched]
+                intakes = [take(fetched) for fetched in batch.fetched]
             except Exception as error:  # noqa: BLE001  (see above)
                 fail(error)
                 continue

@@ -26,7 +26,6 @@ from streams.worker.agents import add_agents
 from streams.worker.cycle import Cycle, Decoded
 from streams.worker.fetch import Fetch
 from streams.worker.http import HttpServer
-from streams.worker.names import INPUTS
 from streams.worker.partition import Partition
 from streams.worker.restore import Changelogs, Progress, Restore, Restored
 from streams.worker.rounds import Assigned, Round, Start
@@ -81,7 +80,8 @@ class ObjectionWorker(Service):
         self._memory = Memory(settings.block_cache_bytes)
         self._publisher = Publisher(settings, f"{settings.group}-{instance}")
         self._watchdog = Watchdog(lambda: self._publisher.call)
-        self._fetch = Fetch(settings, self, changelogs.partitions_n, f"objections-{instance}")
+        self._followed, partitions_n = changelogs.followed, changelogs.partitions_n
+        self._fetch = Fetch(settings, self, partitions_n, f"objections-{instance}", self._followed)
         self._stores = Stores(
             settings,
             metrics,
@@ -89,7 +89,9 @@ class ObjectionWorker(Service):
             self._loop_here.call_soon_threadsafe,
             self.fail,
         )
-        self.status = WorkerStatus(settings, self._fetch, metrics, self._stores, instance)
+        self.status = WorkerStatus(
+            settings, self._fetch, metrics, self._stores, instance, self._followed
+        )
         self.cycle = Cycle(settings, self._publisher, self._fetch, metrics, self.status)
         self.status.partitions = self._stores.partitions = self.cycle.partitions
         metrics.watch(self.status)
@@ -97,7 +99,7 @@ class ObjectionWorker(Service):
         self._restore: Restore | None = None
         self._assignment = -1
         self._stopping = False
-        add_agents(app, settings, self.cycle.submit, self.fail)
+        add_agents(app, settings, self.cycle.submit, self.fail, self._followed, partitions_n)
 
     async def on_start(self) -> None:
         """Start serving HTTP at once; reading begins when Faust and the producer are ready."""
@@ -204,7 +206,8 @@ class ObjectionWorker(Service):
         self._consumer.deliver(taken, decoded)
 
     async def _take_over(self, assigned: Assigned) -> None:
-        tps = {TP(self._settings.topic(t), p) for t in INPUTS for p in assigned.partitions}
+        topics, numbers = self._followed.all, assigned.partitions
+        tps = {TP(self._settings.topic(topic), number) for topic in topics for number in numbers}
         if self._stopping:
             return
         self._assignment = assigned.number
@@ -281,6 +284,7 @@ class ObjectionWorker(Service):
             ),
             self._subjects,
             Trail(restored.store, restored.number) if self._changelogs.with_trail else None,
+            tells=self._followed.links,
         )
 
     def _restore_ended(self, progress: Progress, error: BaseException | None) -> None:

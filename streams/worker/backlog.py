@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
-from streams.worker.names import USER_TOPICS
+from streams.worker.names import WITHOUT_LINKS, Followed
 from streams.worker.rounds import Look, Place
 
 LOOK_EVERY_S: Final = 1.0
@@ -36,8 +36,13 @@ assert UNKNOWN_AFTER_S > 3 * LOOK_EVERY_S  # or a single slow answer would stop 
 class Backlog:
     """What is known of the ends of user topics."""
 
-    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock_s: Callable[[], float] = time.monotonic,
+        followed: Followed = WITHOUT_LINKS,
+    ) -> None:
         self._clock_s = clock_s
+        self._user_topics = followed.users
         self._fetched: dict[Place, int] = {}
         self._stable: dict[Place, int] = {}
         self._looks: dict[int, tuple[Look | None, Look]] = {}  # the last but one, and the last
@@ -50,7 +55,7 @@ class Backlog:
 
     def begin(self, partition: int, ends: Mapping[str, int]) -> Look:
         """Know the *ends* of a partition that is taken over now."""
-        look = Look(self._clock_s(), {}, {topic: ends[topic] for topic in USER_TOPICS})
+        look = Look(self._clock_s(), {}, {topic: ends[topic] for topic in self._user_topics})
         self._looks[partition] = None, look
         return look
 
@@ -75,7 +80,7 @@ class Backlog:
 
     def lags(self, partition: int, positions: Mapping[Place, int]) -> bool:
         """Whether what was fetched shows that user topics have more than *positions*."""
-        for topic in USER_TOPICS:
+        for topic in self._user_topics:
             place = topic, partition
             at = positions[place]
             if self._fetched.get(place, at) > at != self._stable.get(place):

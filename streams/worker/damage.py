@@ -21,9 +21,8 @@ from streams.worker.names import (
     CONTENT,
     CONTENT_CHANGELOG,
     DECISIONS,
-    INPUTS,
-    USER_TOPICS,
     USERS_CHANGELOG,
+    WITH_LINKS,
 )
 from streams.worker.takeover import Takeover
 
@@ -65,7 +64,7 @@ def assess(
     if begun is not None and (bits := rows.decode_number(begun)):
         logger.warning("partition %d: a rebuild of its state was begun and not ended", number)
         damage = Damage(bits)
-    lost = [topic for topic in INPUTS if committed.get(topic, 0) > folded(store, topic)]
+    lost = [topic for topic in WITH_LINKS.all if committed.get(topic, 0) > folded(store, topic)]
     for topic in lost:
         changelog = CONTENT_CHANGELOG if topic == CONTENT else USERS_CHANGELOG
         logger.warning(
@@ -79,7 +78,7 @@ def assess(
             settings.group,
             committed[topic],
         )
-    if not set(USER_TOPICS).isdisjoint(lost):
+    if set(lost) - {CONTENT}:
         damage |= Damage.USERS
     if CONTENT in lost:
         damage |= Damage.ITEMS

@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, KafkaException
 from streams.kafka.reader import ends, reader
 from streams.settings import Settings
 from streams.worker.backlog import LOOK_EVERY_S
-from streams.worker.names import INPUTS, USER_TOPICS
+from streams.worker.names import WITHOUT_LINKS, Followed
 from streams.worker.rounds import Look
 
 logger = logging.getLogger(__name__)
@@ -36,8 +36,10 @@ class Ends(threading.Thread):
         settings: Settings,
         on_looks: Callable[[dict[int, Look]], None],
         on_failed: Callable[[BaseException], None],
+        followed: Followed = WITHOUT_LINKS,
     ) -> None:
         super().__init__(name="ends", daemon=True)
+        self._followed = followed
         self._settings = settings
         self._on_looks = on_looks
         self._on_failed = on_failed
@@ -82,8 +84,8 @@ class Ends(threading.Thread):
         try:
             if self._consumer is None:
                 self._consumer = reader(self._settings)
-            limits = self._ends(self._consumer, partitions, INPUTS)
-            found = self._ends(self._consumer, partitions, USER_TOPICS)
+            limits = self._ends(self._consumer, partitions, self._followed.all)
+            found = self._ends(self._consumer, partitions, self._followed.users)
         except KafkaException as error:
             logger.debug("the ends of the inputs: %s", error)
             self._failures += 1

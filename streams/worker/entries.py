@@ -7,7 +7,7 @@ from streams.core.fold import Fold
 from streams.state.view import View
 from streams.worker.folded import Handled
 from streams.worker.intake import Entry, Intake
-from streams.worker.names import ACCOUNT_AGES, CONTENT, INPUTS, OBJECTIONS
+from streams.worker.names import ACCOUNT_AGES, ACCOUNT_LINKS, CONTENT, OBJECTIONS, WITH_LINKS
 from streams.worker.receipts import Receipts
 
 
@@ -90,12 +90,12 @@ class Entries:
 
 def objections_first(intake: Intake) -> int:
     """Return the rank of *intake* in the order of folding."""
-    return INPUTS.index(intake.topic)
+    return WITH_LINKS.all.index(intake.topic)
 
 
 def _restricting_ref(topic: str, entry: Entry) -> str | None:
     """Return the dead letter that restricts the user; bad notices restrict nobody."""
     origin = entry.origin
-    if topic not in (OBJECTIONS, ACCOUNT_AGES):
+    if topic not in (OBJECTIONS, ACCOUNT_AGES, ACCOUNT_LINKS):
         return None
     return f"{origin.topic}/{origin.partition}/{origin.offset}"

@@ -24,7 +24,7 @@ from streams.kafka.client_log import CLIENT_LOGGER
 from streams.kafka.denied import denied, is_denied
 from streams.settings import Settings
 from streams.worker.ends import Ends
-from streams.worker.names import CONTENT, INPUTS
+from streams.worker.names import CONTENT, WITHOUT_LINKS, Followed
 from streams.worker.partition_counts import check_assignment
 from streams.worker.reading import NotYet, Reading
 from streams.worker.rounds import Assigned, Listener, Look, Place, Round, Start
@@ -78,13 +78,19 @@ class Fetch(threading.Thread):
     """
 
     def __init__(
-        self, settings: Settings, listener: Listener, partitions_n: int, client_id: str
+        self,
+        settings: Settings,
+        listener: Listener,
+        partitions_n: int,
+        client_id: str,
+        followed: Followed = WITHOUT_LINKS,
     ) -> None:
         super().__init__(name="fetch", daemon=True)
         self._assignment = 0
         self._generation = 0
         self._settings = settings
         self._partitions_n = partitions_n
+        self._followed = followed
         self._client_id = client_id
         self._listener = listener
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -102,9 +108,15 @@ class Fetch(threading.Thread):
         # Each has connections and a queue of its own: no objection is behind fetched content.
         self._consumer = Consumer(self._config(USERS_BYTES), logger=CLIENT_LOGGER)
         self._content = Consumer(self._config(FETCH_BYTES), logger=CLIENT_LOGGER)  # in no group
-        self._ends = Ends(settings, self._pass_looks, listener.on_failed)
+        self._ends = Ends(settings, self._pass_looks, listener.on_failed, followed)
         self._reading = Reading(
-            settings, self._consumer, self._content, listener, self._ends.ask, self._judge
+            settings,
+            self._consumer,
+            self._content,
+            listener,
+            self._ends.ask,
+            self._judge,
+            followed,
         )
 
     def stop(self) -> None:
@@ -157,7 +169,7 @@ class Fetch(threading.Thread):
         self._ends.start()
         try:
             self._consumer.subscribe(
-                [self._settings.topic(name) for name in INPUTS],
+                [self._settings.topic(name) for name in self._followed.all],
                 on_assign=self._on_assign,
                 on_revoke=self._on_revoke,
                 on_lost=self._on_lost,
@@ -340,24 +352,24 @@ class Fetch(threading.Thread):
             self._room.notify_all()
 
     def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
-        check_assignment(self._settings, assigned, self._partitions_n)
+        numbers = check_assignment(self._settings, assigned, self._partitions_n)
         self._new_generation()
         self._assignment += 1
-        content = self._settings.topic(CONTENT)
-        for reader, places in (
-            (consumer, [tp for tp in assigned if tp.topic != content]),
-            (self._content, [tp for tp in assigned if tp.topic == content]),
+        for reader, topics in (
+            (consumer, self._followed.users),
+            (self._content, (CONTENT,)),
         ):
+            places = [(self._settings.topic(name), each) for name in topics for each in numbers]
             # Any position will do, if the broker need not be asked: reading begins with a seek.
-            reader.assign([TopicPartition(tp.topic, tp.partition, 0) for tp in places])
+            reader.assign([TopicPartition(*place, 0) for place in places])
             if places:
-                reader.pause([TopicPartition(tp.topic, tp.partition) for tp in places])
+                reader.pause([TopicPartition(*place) for place in places])
         if not self._stopping.is_set():
             self._listener.on_assigned(
                 Assigned(
                     self._assignment,
                     self._generation,
-                    frozenset(tp.partition for tp in assigned),
+                    numbers,
                     consumer.consumer_group_metadata(),
                 )
             )

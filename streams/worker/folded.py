@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from streams.core.answers import Answers
 from streams.core.changes import ItemChange
 from streams.core.item import Item
+from streams.core.links import Told
 from streams.core.outputs import Output
 from streams.state.layer import Layer
 from streams.state.store import Row
@@ -55,6 +56,7 @@ class Folded(NamedTuple):
     purges_ms: by output, the broker time stamps of the records that have caused purges.
     delivered: filled as it is committed: by output, where this cycle's records end.
     settles: all is answered that aborted transactions have left.
+    tells: what the owners of linked accounts, of any partition, are to know.
     """
 
     partition: "Partition"
@@ -73,6 +75,7 @@ class Folded(NamedTuple):
     purges_ms: dict[str, list[int]]
     delivered: Delivered
     settles: bool
+    tells: list[Told]
 
 
 def keep_item(layer: Layer, change: ItemChange, item: Item) -> None:

@@ -22,9 +22,12 @@ from streams.core.decode import (
 )
 from streams.core.outputs import Header, Output
 from streams.core.subjects import PLAIN, Subjects
+from streams.core.tells import facts_of
 from streams.core.user import User, merge
 from streams.errors import BadRecord
-from streams.worker.names import CONTENT, DEAD_LETTERS
+from streams.kafka.partitioner import partition_of
+from streams.state import rows
+from streams.worker.names import ACCOUNT_LINKS, CONTENT, DEAD_LETTERS, TELLS
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -72,12 +75,18 @@ class Intake(NamedTuple):
     dead_letters: list[Output]
 
 
-def take_in(fetched: Fetched, full_topic: str, subjects: Subjects = PLAIN) -> Intake:
+def take_in(
+    fetched: Fetched, full_topic: str, subjects: Subjects = PLAIN, partitions_n: int = 1
+) -> Intake:
     """
     Return the decoded records of *fetched*, whose topic is called *full_topic* on Kafka.
 
     Behind it users go by their names in *subjects*; dead letters are the input's bytes.
+    partitions_n: of each input, to know where a linked account belongs.
     """
+    if fetched.topic == TELLS:
+        return _take_in_tells(fetched, full_topic)
+    links = fetched.topic == ACCOUNT_LINKS
     entries: list[Entry] = []
     dead_letters: list[Output] = []
     partition = fetched.partition
@@ -102,6 +111,8 @@ def take_in(fetched: Fetched, full_topic: str, subjects: Subjects = PLAIN) -> In
             cause_id = event.content_id
             place = (full_topic, partition, offset, received_ms)
             dead_letters.append(_dead_letter(key, value, bad, *place))
+        if links and isinstance(event, UserFacts):
+            event = _placed(event, subjects, partitions_n)
         if renames:
             event = _renamed(event, subjects)
         if headers is None:
@@ -117,6 +128,32 @@ def take_in(fetched: Fetched, full_topic: str, subjects: Subjects = PLAIN) -> In
                 event, resolves = replace(event, facts=facts), None
             entries.append(Entry(origin, event, resolves))
     return Intake(fetched.topic, partition, fetched.begin, offset + 1, entries, dead_letters)
+
+
+def _take_in_tells(fetched: Fetched, full_topic: str) -> Intake:
+    """
+    Return the decoded tells of other owners: none can be bad, as workers alone write them.
+
+    They use the names that users go by.  Raises `rows.UnreadableRow` and `rows.NewerRow`.
+    """
+    entries: list[Entry] = []
+    for message in fetched.messages:
+        offset: int = message.offset()  # type: ignore[assignment] # a fetched one has it
+        headers: Headers = message.headers()  # type: ignore[assignment] # always a list
+        user_id, tell = rows.decode_tell(message.key() or b"", message.value() or b"")
+        trace = _traceparent(headers)
+        origin = Origin(full_topic, fetched.partition, offset, tell.since_ms, None, trace)
+        entries.append(Entry(origin, UserFacts(user_id, None, facts_of(tell))))
+    return Intake(fetched.topic, fetched.partition, fetched.begin, offset + 1, entries, [])
+
+
+def _placed(event: UserFacts, subjects: Subjects, partitions_n: int) -> UserFacts:
+    """Return *event* with linked accounts under their names in *subjects*, and where they are."""
+    links = {
+        subjects.of(user_id): replace(link, partition=partition_of(user_id.encode(), partitions_n))
+        for user_id, link in event.facts.links.items()
+    }
+    return replace(event, facts=replace(event.facts, links=links))
 
 
 def _renamed(

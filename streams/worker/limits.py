@@ -19,6 +19,8 @@ _REMEDY: Final = {
     "dead letters": "mend what is to count and dismiss the rest: `objections dead-letters list`",
     "dead letters of an item": "mend or dismiss them, or send a good record of the item",
     "objections": "find out who files them; nothing but the account's deletion ends it",
+    "linked accounts": "find out who links them; nothing but the account's deletion ends it",
+    "objections on linked accounts": "find out who files and links; nothing ends it",
     "statements on age": "send one with a newer observed_at",
 }
 

@@ -57,6 +57,7 @@ class Partition:
 
     positions: the next offset of each input (by its name in the contract) to be folded.
     gate: grants wait while objections, ages and notices lag, as they do when it is taken over.
+    tells: whether the owners of linked accounts can be told.
     """
 
     def __init__(
@@ -76,6 +77,8 @@ class Partition:
         limit: Limit = NO_LIMIT,
         subjects: Subjects = PLAIN,
         trail: Trail | None = None,
+        *,
+        tells: bool = True,
     ) -> None:
         self.number = number
         self.store = store
@@ -104,6 +107,7 @@ class Partition:
         )
         self.unanswered = Unanswered(store)
         self._trail = trail
+        self._tells = tells
 
     def hold(self) -> None:
         """Hold grants until they are released."""
@@ -248,6 +252,7 @@ class Partition:
             answers.purges_ms,
             Delivered(),
             settles,
+            fold.tells if self._tells else [],
         )
 
     def _settle(self, fold: Fold) -> None:

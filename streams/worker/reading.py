@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from streams.settings import Settings
 from streams.worker.backlog import Backlog, Hold, Next, has_reached
 from streams.worker.intake import Fetched
-from streams.worker.names import CONTENT, INPUTS, USER_TOPICS
+from streams.worker.names import CONTENT, WITHOUT_LINKS, Followed
 from streams.worker.rounds import Listener, Look, Place, Start
 from streams.worker.unread import Unread
 
@@ -48,6 +48,7 @@ class Reading:
         listener: Listener,
         ask: Callable[[], None],
         judge: Callable[[KafkaError, str | None], None],
+        followed: Followed = WITHOUT_LINKS,
     ) -> None:
         self._settings = settings
         self._users = users
@@ -55,10 +56,12 @@ class Reading:
         self._listener = listener
         self._ask = ask
         self._judge = judge
-        self._names = {settings.topic(name): name for name in INPUTS}
+        self._user_topics = followed.users
+        self._topics = followed.all
+        self._names = {settings.topic(name): name for name in self._topics}
         self._starts: dict[int, Start] = {}
         self._holds: dict[int, Hold] = {}
-        self._backlog = Backlog()
+        self._backlog = Backlog(followed=followed)
         self._next: dict[Place, int] = {}  # read up to here, control records included
         self._handed: dict[Place, int] = {}  # records handed over up to here
         self._unread: dict[Place, Unread] = {}
@@ -95,7 +98,7 @@ class Reading:
         return [
             (topic, partition)
             for partition in self._starts
-            for topic in (USER_TOPICS if self._content_waits(partition) else INPUTS)
+            for topic in (self._user_topics if self._content_waits(partition) else self._topics)
         ]
 
     def lag(self, now_s: float) -> dict[Place, int]:
@@ -127,9 +130,9 @@ class Reading:
         Raises `NotYet`, with nothing done.
         """
         number = start.partition
-        self._read_from({(topic, number): start.positions[topic] for topic in USER_TOPICS})
+        self._read_from({(topic, number): start.positions[topic] for topic in self._user_topics})
         # The first fetch may take half a second, in which content would go past objections.
-        self._unheard.update((topic, number) for topic in USER_TOPICS)
+        self._unheard.update((topic, number) for topic in self._user_topics)
         self._handed[CONTENT, number] = start.positions[CONTENT]
         look = self._backlog.begin(number, start.ends)
         self._starts[number] = start
@@ -140,7 +143,9 @@ class Reading:
         start = self._starts.get(partition)
         if start is None:
             return
-        ends = {topic: max(start.ends[topic], self._handed[topic, partition]) for topic in INPUTS}
+        ends = {
+            topic: max(start.ends[topic], self._handed[topic, partition]) for topic in self._topics
+        }
         self._pause_content(partition)
         self._holds[partition] = Hold(time.monotonic())
         self._listener.on_lagging(partition)
@@ -186,7 +191,7 @@ class Reading:
         for partition in [number for topic, number in by_place if topic == CONTENT]:
             self._limit_content(partition, by_place, begins[CONTENT, partition])
         batches: dict[str, list[Fetched]] = {}
-        for topic in INPUTS:
+        for topic in self._topics:
             for (name, partition), found in by_place.items():
                 if name == topic and found:
                     fetched = Fetched(topic, partition, found, begins[name, partition])
@@ -218,7 +223,7 @@ class Reading:
                 continue
             if then is Next.STEP:
                 self._read_content(partition, look.limits.get(CONTENT, 0))
-                free = {topic: look.limits.get(topic, 0) for topic in USER_TOPICS}
+                free = {topic: look.limits.get(topic, 0) for topic in self._user_topics}
                 self._listener.on_caught_up(partition, self._handed_of_users(partition), free)
             else:
                 self._ask()
@@ -233,7 +238,7 @@ class Reading:
         return self._is_heard(partition) and has_reached(look, partition, self._next)
 
     def _is_heard(self, partition: int) -> bool:
-        return all((topic, partition) not in self._unheard for topic in USER_TOPICS)
+        return all((topic, partition) not in self._unheard for topic in self._user_topics)
 
     def _hold(self, partition: int) -> None:
         self._pause_content(partition)
@@ -286,7 +291,7 @@ class Reading:
 
     def _note_ends(self, partition: int) -> None:
         """Learn what the last fetches said of where the user topics end."""
-        for topic in USER_TOPICS:
+        for topic in self._user_topics:
             if (end := self._end((topic, partition))) is not None:
                 self._backlog.fetched((topic, partition), end)
 
@@ -303,7 +308,7 @@ class Reading:
         return self._content if topic == CONTENT else self._users
 
     def _handed_of_users(self, partition: int) -> dict[str, int]:
-        return {topic: self._handed[topic, partition] for topic in USER_TOPICS}
+        return {topic: self._handed[topic, partition] for topic in self._user_topics}
 
     def _group(self, messages: "Iterable[Message]", by_place: "dict[Place, list[Message]]") -> None:
         """Add *messages* to *by_place*, and note how far that is."""

@@ -34,8 +34,9 @@ from streams.worker.names import (
     AUDIT_TRAIL,
     CONTENT,
     CONTENT_CHANGELOG,
-    INPUTS,
     USERS_CHANGELOG,
+    WITHOUT_LINKS,
+    Followed,
 )
 from streams.worker.naming import naming_rows
 from streams.worker.takeover import Cancelled
@@ -80,6 +81,7 @@ class Rebuild:
         committed: Mapping[str, int],
         ends: Mapping[str, int],
         output_ids: str,
+        followed: Followed = WITHOUT_LINKS,
     ) -> None:
         self._settings = settings
         self._ownership = ownership
@@ -93,7 +95,7 @@ class Rebuild:
             TopicPartition(
                 settings.topic(topic), number, committed.get(topic, folded(store, topic))
             )
-            for topic in INPUTS
+            for topic in followed.all
         ]
         self._now_ms = int((time.time() + settings.clock_offset_s) * 1000)
         self._read_n = 0

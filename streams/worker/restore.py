@@ -30,8 +30,10 @@ from streams.worker.names import (
     CONTENT,
     CONTENT_CHANGELOG,
     ELIGIBILITY,
-    INPUTS,
+    LINK_TOPICS,
     USERS_CHANGELOG,
+    WITHOUT_LINKS,
+    Followed,
 )
 from streams.worker.naming import check_naming, check_outputs
 from streams.worker.open_letters import OpenLetters, begin_index, index_rows
@@ -81,6 +83,7 @@ class Changelogs(NamedTuple):
     output_ids: the ids of the outputs of decisions, as one text.
     partitions_n: of every topic but `purge-acks`.
     with_trail: whether there is a topic for the audit trail.
+    followed: what is read like inputs.
     """
 
     topic_ids: dict[str, str]
@@ -88,6 +91,7 @@ class Changelogs(NamedTuple):
     output_ids: str
     partitions_n: int
     with_trail: bool
+    followed: Followed = WITHOUT_LINKS
 
 
 class Restore(threading.Thread):
@@ -161,7 +165,13 @@ class Restore(threading.Thread):
         )
         beside = ThreadPoolExecutor(1, "aborted")
         try:
-            found = takeover.ask(self._settings, consumer, self._partitions, self._cancelled)
+            found = takeover.ask(
+                self._settings,
+                consumer,
+                self._partitions,
+                self._cancelled,
+                self._changelogs.followed,
+            )
             for number in self._partitions:
                 self._open(number, found.log_ends[number])
             # Beside the changelogs: nobody is served meanwhile, and a slow Kafka takes its time.
@@ -212,6 +222,7 @@ class Restore(threading.Thread):
             found.committed[number],
             ends,
             self._changelogs.output_ids,
+            self._changelogs.followed,
         ).run(consumer, damage)
         then = takeover.log_ends(self._settings, consumer, here, self._cancelled)
         found = found._replace(log_ends={**found.log_ends, **then})
@@ -331,6 +342,7 @@ class Restore(threading.Thread):
         store = self._stores[number]
         store.mark_used(int(time.time() * 1000))
         committed, ends = found.committed[number], found.input_ends[number]
+        self._check_links_followed(store)
         positions = {
             topic: begin_at(
                 f"{self._settings.topic(topic)}/{number}",
@@ -339,7 +351,7 @@ class Restore(threading.Thread):
                 store,
                 topic,
             )
-            for topic in INPUTS
+            for topic in self._changelogs.followed.all
         }
         letters = OpenLetters(store, f"{self._settings.topic(CONTENT)}/{number}/")
         left = self._aborted.result()[number]
@@ -356,6 +368,17 @@ class Restore(threading.Thread):
                 left,
             )
         )
+
+    def _check_links_followed(self, store: Store) -> None:
+        """Raise Halt where links were followed, and now there is no topic to follow them by."""
+        position = rows.position_key(LINK_TOPICS[0])
+        if not self._changelogs.followed.links and store.get(position) is not None:
+            here = " and ".join(map(self._settings.topic, LINK_TOPICS))
+            raise Halt(
+                f"{store.path}: the state has followed {here}, which did not exist when this "
+                "worker started: objections would no longer cover linked accounts. Remedy: find "
+                "out who removed them, restore them from a backup, and start the worker again"
+            )
 
 
 def _close(store: Store) -> BaseException | None:

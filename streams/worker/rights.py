@@ -18,12 +18,20 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # all of it is
 from streams.errors import CheckFailed, Unreachable
 from streams.kafka.denied import ROLES, user
 from streams.settings import Settings
-from streams.worker.names import AUDIT_TRAIL, CHANGELOGS, DECISIONS, INPUTS, OUTPUTS, PURGE_ACKS
+from streams.worker.names import (
+    AUDIT_TRAIL,
+    CHANGELOGS,
+    DECISIONS,
+    OUTPUTS,
+    PURGE_ACKS,
+    TELLS,
+    WITH_LINKS,
+)
 
 ANSWER_S: Final = 15.0
 
-READ: Final = (*INPUTS, *DECISIONS, AUDIT_TRAIL, PURGE_ACKS, *CHANGELOGS)
-WRITTEN: Final = (*OUTPUTS, *CHANGELOGS)
+READ: Final = (*WITH_LINKS.all, *DECISIONS, AUDIT_TRAIL, PURGE_ACKS, *CHANGELOGS)
+WRITTEN: Final = (*OUTPUTS, TELLS, *CHANGELOGS)
 _WANTED: Final = ((AclOperation.READ, READ), (AclOperation.WRITE, WRITTEN))
 
 

@@ -35,9 +35,12 @@ from streams.worker.names import (
     AUDIT_TRAIL,
     CHANGELOGS,
     DECISIONS,
-    INPUTS,
+    LINK_TOPICS,
     OUTPUTS,
     USERS_CHANGELOG,
+    WITH_LINKS,
+    WITHOUT_LINKS,
+    Followed,
 )
 from streams.worker.receipt_notes import Following
 from streams.worker.restore import Changelogs
@@ -83,6 +86,12 @@ def _look(settings: Settings) -> Changelogs:
     cluster = wait_for_kafka(client, settings)
     check_topics(cluster, settings)
     check_rights(client, settings, cluster.topics)
+    if not followed(cluster).links:
+        logger.warning(
+            "%s do not exist: LINKS OF ACCOUNTS ARE NOT FOLLOWED until they are made with "
+            "`objections topics apply` and this worker is started again",
+            " and ".join(map(settings.topic, LINK_TOPICS)),
+        )
     if AUDIT_TRAIL not in cluster.topics:
         logger.warning(
             "%s does not exist: NO AUDIT TRAIL IS KEPT until it is made with `objections topics "
@@ -110,6 +119,11 @@ def check_topics(cluster: Cluster, settings: Settings) -> None:
     if all(topics.definition(name).optional for name in missing):
         missing = []
     problems = [f"{settings.topic(name)} does not exist" for name in missing]
+    without = [name for name in LINK_TOPICS if name not in cluster.topics]
+    if len(without) == 1:
+        problems.append(
+            f"{settings.topic(without[0])} does not exist, of the two that tell of linked accounts"
+        )
     counts = {
         name: found.partitions
         for name, found in cluster.topics.items()
@@ -148,7 +162,14 @@ def identify(client: AdminClient, settings: Settings, cluster: Cluster) -> Chang
         " ".join(ids[name] for name in DECISIONS),
         cluster.topics[USERS_CHANGELOG].partitions,
         AUDIT_TRAIL in cluster.topics,
+        followed(cluster),
     )
+
+
+def followed(cluster: Cluster) -> Followed:
+    """Return what a worker reads like inputs on *cluster*."""
+    has_links = all(name in cluster.topics for name in LINK_TOPICS)
+    return WITH_LINKS if has_links else WITHOUT_LINKS
 
 
 def spare_the_collector() -> None:
@@ -162,7 +183,7 @@ async def _serve(settings: Settings, policy: Policy, changelogs: Changelogs, ins
     ending = Ending()
     app = make_app(settings)
     metrics = Metrics(
-        [settings.topic(name) for name in INPUTS],
+        [settings.topic(name) for name in changelogs.followed.all],
         [settings.topic(name) for name in OUTPUTS],
         {each.name: Following.of(each).phases for each in settings.stores},
     )

@@ -18,7 +18,7 @@ from streams.metrics import Labels, Metric, Metrics
 from streams.settings import Settings
 from streams.worker.fetch import Fetch
 from streams.worker.folded import Fanned, Folded
-from streams.worker.names import DEAD_LETTERS, INPUTS
+from streams.worker.names import DEAD_LETTERS, WITHOUT_LINKS, Followed
 from streams.worker.page import Page, RestoreLine, make_page
 from streams.worker.partition import Partition
 from streams.worker.rounds import Place, Round
@@ -35,8 +35,15 @@ class WorkerStatus:
     """
 
     def __init__(
-        self, settings: Settings, fetch: Fetch, metrics: Metrics, stores: Stores, instance: str
+        self,
+        settings: Settings,
+        fetch: Fetch,
+        metrics: Metrics,
+        stores: Stores,
+        instance: str,
+        followed: Followed = WITHOUT_LINKS,
     ) -> None:
+        self._followed = followed
         self.instance = instance
         self._settings = settings
         self._fetch = fetch
@@ -161,7 +168,7 @@ class WorkerStatus:
         lag, unread_since_s = self._fetch.lag(), self._fetch.unread_since_s()
         ages: dict[tuple[str, int], float] = {}
         for partition, assigned_s in self._assigned.items():
-            for name in INPUTS:
+            for name in self._followed.all:
                 place, since_s = (name, partition), assigned_s
                 if partition in self._serving:
                     unread_s = unread_since_s.get(place, assigned_s) if lag.get(place) else now_s
@@ -224,7 +231,7 @@ class WorkerStatus:
 
     def dead_letters_open(self) -> Mapping[str, int]:
         """Return the dead letters that stand against a user or an item, by topic."""
-        counts = dict.fromkeys((self._settings.topic(topic) for topic in INPUTS), 0)
+        counts = dict.fromkeys((self._settings.topic(topic) for topic in self._followed.all), 0)
         for partition in list(self.partitions.values()):
             for topic, number in partition.letters.counts().items():
                 counts[topic] = counts.get(topic, 0) + number

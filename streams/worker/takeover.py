@@ -26,7 +26,8 @@ from streams.state.store import Store
 from streams.worker.names import (
     CHANGELOGS,
     DECISIONS,
-    INPUTS,
+    WITHOUT_LINKS,
+    Followed,
 )
 
 logger = logging.getLogger(__name__)
@@ -58,10 +59,14 @@ class Takeover(NamedTuple):
 
 
 def ask(
-    settings: Settings, consumer: Consumer, partitions: list[int], cancelled: threading.Event
+    settings: Settings,
+    consumer: Consumer,
+    partitions: list[int],
+    cancelled: threading.Event,
+    followed: Followed = WITHOUT_LINKS,
 ) -> Takeover:
     """Return where *partitions* stand; waits for Kafka as long as it takes, or for *cancelled*."""
-    asked = _Asked(settings, consumer, partitions, cancelled)
+    asked = _Asked(settings, consumer, partitions, cancelled, followed)
     committed = asked.committed()
     return Takeover(committed, asked.log_ends(), asked.input_ends())
 
@@ -116,7 +121,9 @@ class _Asked:
         consumer: Consumer,
         partitions: list[int],
         cancelled: threading.Event,
+        followed: Followed = WITHOUT_LINKS,
     ) -> None:
+        self._followed = followed
         self._settings = settings
         self._consumer = consumer
         self._partitions = partitions
@@ -126,14 +133,14 @@ class _Asked:
         wanted = [
             TopicPartition(self._settings.topic(topic), number)
             for number in self._partitions
-            for topic in INPUTS
+            for topic in self._followed.all
         ]
         found = self._insist(
             "the group's offsets",
             lambda: self._consumer.committed(wanted, ASK_TIMEOUT_S),
             self._tell_of_hanging,
         )
-        names = {self._settings.topic(topic): topic for topic in INPUTS}
+        names = {self._settings.topic(topic): topic for topic in self._followed.all}
         committed: dict[int, dict[str, int]] = {number: {} for number in self._partitions}
         for tp in found:
             if tp.error is not None:
@@ -159,7 +166,7 @@ class _Asked:
 
     def input_ends(self) -> dict[int, dict[str, int]]:
         return {
-            number: {topic: self._input_end(topic, number) for topic in INPUTS}
+            number: {topic: self._input_end(topic, number) for topic in self._followed.all}
             for number in self._partitions
         }
 

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
+from streams.core.outputs import Header
 from streams.errors import CommandError, Halt
 from streams.kafka import admin
 from streams.kafka.client_log import CLIENT_LOGGER
 from streams.kafka.denied import denied, is_denied
 from streams.settings import Settings
+from streams.state import rows
 from streams.state.store import Reached
 from streams.worker.folded import Folded
-from streams.worker.names import CONTENT_CHANGELOG, USERS_CHANGELOG
+from streams.worker.names import CONTENT_CHANGELOG, TELLS, USERS_CHANGELOG
 from streams.worker.rights import lacking
 from streams.worker.watchdog import Call
 
@@ -142,17 +144,23 @@ class Publisher:
             told = self._on_delivery if output is last[topic] else None
             # By their places: named arguments take half a microsecond more, a sixth of the call.
             produce(name, output.value, output.key, number, told, None, 0, output.headers)
-        for changelog, rows in (
+        for changelog, written in (
             (USERS_CHANGELOG, part.users_rows),
             (CONTENT_CHANGELOG, part.content_rows),
         ):
-            if not rows:
+            if not written:
                 continue
             name = topic_name(changelog)
-            for key, value in rows[:-1]:
-                produce(name, value, key, number)
-            key, value = rows[-1]
-            produce(name, value, key, number, self._on_delivery)
+            for row_key, row in written[:-1]:
+                produce(name, row, row_key, number)
+            row_key, row = written[-1]
+            produce(name, row, row_key, number, self._on_delivery)
+        for each in part.tells:
+            headers: list[Header] = []
+            if each.traceparent is not None:
+                headers.append(("traceparent", each.traceparent))
+            value, key = rows.encode_tell(each.tell), each.user_id.encode()
+            produce(topic_name(TELLS), value, key, each.partition, None, None, 0, headers)
         self._producer.poll(0)
 
     def _put(self, *record: Any) -> None:
@@ -278,13 +286,13 @@ class Publisher:
                 offset = self._delivered[self._settings.topic(changelog), partition.number]
                 topic_id = partition.reached[changelog].topic_id
                 partition.reached[changelog] = Reached(topic_id, offset)
-        rows = [
+        batch = [
             row
             for part in parts
             for row in (*part.users_rows, *part.content_rows, *part.local_rows)
         ]
         try:
-            partition.store.write(rows, partition.reached)
+            partition.store.write(batch, partition.reached)
         except Halt:
             raise
         except Exception as failure:  # rocksdict raises bare ones
