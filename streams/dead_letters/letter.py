@@ -14,9 +14,10 @@ from msgspec import Struct
 
 from streams.core.decode import Headers, restriction
 
-INPUTS: Final = ("objections", "account-ages", "notices", "content")
+ACCOUNT_LINKS: Final = "account-links"  # a cluster may do without it
+INPUTS: Final = ("objections", "account-ages", "notices", ACCOUNT_LINKS, "content")
 CONTENT: Final = "content"
-RESTRICTING_USERS: Final = ("objections", "account-ages")
+RESTRICTING_USERS: Final = ("objections", "account-ages", ACCOUNT_LINKS)
 LATEST_MS: Final = 253_402_300_799_999  # the end of the year 9999, the last that a date has
 KEY_SHOWN_MAX: Final = 256  # characters; a valid key has no more
 

@@ -19,7 +19,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined] # it is public
 
-from streams.dead_letters.letter import INPUTS, Place
+from streams.dead_letters.letter import ACCOUNT_LINKS, INPUTS, Place
 from streams.errors import CommandError, Unreachable, UsageProblem
 from streams.kafka import admin
 from streams.kafka.denied import perhaps_hidden
@@ -46,19 +46,25 @@ T = TypeVar("T")
 
 
 class Log:
-    """Reads a prefix's topics; use it with `with`.  partitions: the numbers all topics have."""
+    """
+    Reads a prefix's topics; use it with `with`.
+
+    inputs: those there are.  partitions: the numbers all topics have.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._admin = admin.connect(settings)
         cluster = admin.look(self._admin, settings, timeout_s=LOOK_TIMEOUT_S)
-        missing = [settings.topic(name) for name in NEEDED if name not in cluster.topics]
+        absent = [name for name in NEEDED if name not in cluster.topics]
+        missing = [settings.topic(name) for name in absent if name != ACCOUNT_LINKS]
         if missing:
             raise UsageProblem(
                 f"Kafka at {settings.bootstrap} has no topic {', '.join(missing)}: expected those "
                 "of OBJECTIONS_TOPIC_PREFIX. Remedy: set the prefix the workers have, or make the "
                 f"topics with `objections topics apply`.{perhaps_hidden(settings)}"
             )
+        self.inputs = tuple(name for name in INPUTS if name not in absent)
         self.partitions = range(cluster.topics[DEAD_LETTERS].partitions)
         self.names = {settings.topic(name): name for name in NEEDED}
         self._said = admin.LastWords(settings)

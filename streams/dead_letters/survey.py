@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from streams.core.decode import Headers
-from streams.dead_letters.letter import INPUTS, Choice, Letter, Place, in_order, read_letter
+from streams.dead_letters.letter import Choice, Letter, Place, in_order, read_letter
 from streams.dead_letters.log import DEAD_LETTERS, USERS_CHANGELOG, Log, Spot
 from streams.dead_letters.standing import Standing
 from streams.errors import CommandError
@@ -28,7 +28,7 @@ def survey(log: Log, choice: Choice) -> list[Letter]:
     one = choice.place is not None
     numbers = [choice.place.partition] if choice.place is not None else list(log.partitions)
     numbers = [number for number in numbers if number in log.partitions]
-    inputs = {log.settings.topic(name): name for name in INPUTS}
+    inputs = {log.settings.topic(name): name for name in log.inputs}
     kept: set[Place] = set()
     found: dict[Place, Letter] = {}
     ends = dict.fromkeys(((DEAD_LETTERS, number) for number in numbers), FROM_THE_BEGINNING)
@@ -65,7 +65,7 @@ def _letters(log: Log, ends: dict[Spot, int], inputs: dict[str, str]) -> Iterato
 
 def _learn(log: Log, standing: Standing, numbers: list[int]) -> None:
     """Learn the state of partitions *numbers*, and what the workers have yet to read of them."""
-    begins = log.committed([(name, number) for name in INPUTS for number in numbers])
+    begins = log.committed([(name, number) for name in log.inputs for number in numbers])
     rows = dict.fromkeys(((USERS_CHANGELOG, number) for number in numbers), FROM_THE_BEGINNING)
     for message in log.read(rows, "the users' state"):
         key = message.key()

@@ -21,7 +21,17 @@ from streams.errors import Unreachable
 from streams.kafka.reader import fetch, reader
 from streams.settings import Settings
 
-INPUTS: Final = ("objections", "account-ages", "notices", "content")
+# The contract's inputs, and what a cluster may do without: links of accounts, and what owners of
+# partitions have told each other because of them.
+INPUTS: Final = (
+    "objections",
+    "account-ages",
+    "notices",
+    "account-links",
+    "objections-links",
+    "content",
+)
+OPTIONAL: Final = ("account-links", "objections-links")
 OUTPUTS: Final = ("eligibility", "training-users", "training-content")
 
 ANSWER_TIMEOUT_S: Final = 30.0  # without a word from Kafka, reading ends
@@ -71,13 +81,14 @@ def read(settings: Settings, names: Iterable[str]) -> dict[str, list[Record]]:
     Return all committed records of topics *names* (as in the contract) up to their ends of now.
 
     Records of a partition are in the order of their offsets.  What a transaction still open at
-    the moment of reading holds back is left out.  Raises Unreachable.
+    the moment of reading holds back is left out.  Of a topic that a cluster may do without there
+    may be none.  Raises Unreachable.
     """
     full_names = {settings.topic(name): name for name in names}
     found: dict[str, list[Record]] = {name: [] for name in full_names.values()}
     consumer = reader(settings, group=f"proof-{uuid.uuid4().hex}", logger=logger)
     try:
-        ends = _ends(consumer, full_names)
+        ends = _ends(consumer, _present(consumer, full_names))
         consumer.assign([TopicPartition(*each, OFFSET_BEGINNING) for each in ends])
         deadline_s = time.monotonic() + ANSWER_TIMEOUT_S
         while ends:
@@ -93,6 +104,12 @@ def read(settings: Settings, names: Iterable[str]) -> dict[str, list[Record]]:
     finally:
         consumer.close()
     return found
+
+
+def _present(consumer: Consumer, full_names: dict[str, str]) -> list[str]:
+    """Return the topics to read; those that must be there are, or else are found missing later."""
+    known = consumer.list_topics(timeout=ANSWER_TIMEOUT_S).topics
+    return [full for full, name in full_names.items() if name not in OPTIONAL or full in known]
 
 
 def _ends(consumer: Consumer, full_names: Iterable[str]) -> dict[tuple[str, int], int]:

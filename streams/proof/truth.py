@@ -2,13 +2,16 @@
 The final truth of a prefix, from its input records alone.
 
 Decoding, `merge`, `decide` and `item_reasons` are the core's; how they are put together is
-written here a second time, without state, cycles, epochs or timers.
+written here a second time, without state, cycles, epochs or timers.  What holds for linked
+accounts is worked out in links.py.
 Source: contract.md, "Input records", "Decisions" and "Output records".
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
+
+from msgspec.structs import replace
 
 from streams.core import item as items
 from streams.core import user as users
@@ -26,14 +29,19 @@ from streams.core.item import UNKNOWN_ITEM, Item
 from streams.core.policy import Policy
 from streams.core.reasons import KINDS, PRODUCTS, reason_names
 from streams.core.subjects import PLAIN, Subjects
+from streams.core.tells import facts_of
 from streams.core.times import from_ms, to_ms
 from streams.core.user import NOBODY, User
 from streams.core.verdict import Decision, decide, eligible, item_reasons
 from streams.errors import BadRecord
+from streams.proof.links import Kin
 from streams.proof.records import INPUTS, Record
+from streams.state.rows import decode_tell
 
 CONTENT: Final = "content"
-_BAD_RESTRICTS_USER: Final = ("objections", "account-ages")
+TELLS: Final = "objections-links"
+_BAD_RESTRICTS_USER: Final = ("objections", "account-ages", "account-links")
+_NOWHERE: Final = -1  # of an account that is linked, but has no record, and was never told so
 
 
 class TrueUser(NamedTuple):
@@ -101,6 +109,7 @@ class _Facts:
     items: dict[tuple[str, str, str], Item] = field(default_factory=dict)
     skipped: set[str] = field(default_factory=set)
     bad: dict[str, BadInput] = field(default_factory=dict)
+    kin: Kin = field(default_factory=Kin)
 
     def learn(self, record: Record, user_id: str, news: User = NOBODY) -> None:
         """Merge what *record* says of a user."""
@@ -117,15 +126,33 @@ def expected(
     """
     Return what the outputs must come to at *now_ms*.
 
-    inputs: all records of the four inputs by the topics' names in the contract; those of one
-    partition in the order of their offsets, which a private message's fate depends on.
+    inputs: all records of the inputs by the topics' names in the contract, and what owners told
+    each other; those of one partition in the order of their offsets, which a private message's
+    fate depends on.
     subjects: how the outputs name users.
     """
     facts = _Facts(subjects)
     for name in INPUTS:
         for record in inputs.get(name, ()):
-            _learn(facts, name, record)
+            (_hear if name == TELLS else _learn)(facts, name, record)
+    _inherit(facts)
     return _judge(facts, policy, now_ms)
+
+
+def _hear(facts: _Facts, _: str, record: Record) -> None:
+    user_id, tell = decode_tell(record.key or b"", record.value or b"")
+    facts.learn(record, user_id)
+    facts.kin.hear(user_id, facts_of(tell))
+
+
+def _inherit(facts: _Facts) -> None:
+    deleted = (user_id for user_id, user in facts.users.items() if user.deleted)
+    for user_id, inherited in facts.kin.inherited(deleted).items():
+        known = facts.users.get(user_id, NOBODY)
+        facts.users[user_id] = users.merge(
+            known, User(links=facts.kin.links[user_id], inherited=inherited)
+        )
+        facts.partitions.setdefault(user_id, _NOWHERE)
 
 
 def _learn(facts: _Facts, name: str, record: Record) -> None:
@@ -141,7 +168,12 @@ def _learn(facts: _Facts, name: str, record: Record) -> None:
         _restrict(facts, name, record)
         return
     user_id = facts.subjects.of(event.user_id)
-    facts.learn(record, user_id, event.facts if isinstance(event, UserFacts) else NOBODY)
+    if isinstance(event, UserFacts):
+        links = {facts.subjects.of(other): link for other, link in event.facts.links.items()}
+        facts.kin.learn(user_id, replace(event.facts, links=links))
+        facts.learn(record, user_id, replace(event.facts, links={}))
+    else:
+        facts.learn(record, user_id)
     if isinstance(event, ItemFacts):
         _learn_item(facts, record, user_id, event.content_id, event.facts)
     ref = resolved_by(record.headers)

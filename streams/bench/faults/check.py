@@ -22,6 +22,8 @@ from streams.core.policy import Policy
 from streams.core.reasons import PRODUCTS
 from streams.core.times import NEVER_MS
 from streams.proof import INPUTS, OUTPUTS, Record
+from streams.proof.truth import TELLS
+from streams.state.rows import decode_tell
 
 GRANTS: Final = ("training-users", "training-content")
 
@@ -50,7 +52,7 @@ def violations(
     """
     Return all that is wrong at *now_ms*, when everything has been processed.
 
-    inputs: all of the four.  outputs: the three and `dead-letters`.
+    inputs: all of them.  outputs: the three and `dead-letters`.
     starts_ms: when workers were started after there had been none, rising.
     """
     return [
@@ -116,7 +118,9 @@ def twice(inputs: Logs, outputs: Logs) -> Iterator[Violation]:
     often as the user has records of that time stamp.
     """
     records = Counter(
-        (each.key_text, b"%d" % each.timestamp_ms) for each in chain(*(inputs[n] for n in INPUTS))
+        (each.key_text, b"%d" % _received_ms(name, each))
+        for name in INPUTS
+        for each in inputs.get(name, ())
     )
     seen = Counter[tuple[object, ...]]()
     for record in chain(*(outputs[name] for name in OUTPUTS)):
@@ -132,6 +136,13 @@ def twice(inputs: Logs, outputs: Logs) -> Iterator[Violation]:
             ce_id = (event[2] or b"").decode(errors="replace")
             what = f"{ce_id} was committed {seen[identity]} times"
             yield Violation("twice", record.place, record.key_text, what)
+
+
+def _received_ms(name: str, record: Record) -> int:
+    """Return the time stamp that decisions on an input *record* name as its own."""
+    if name == TELLS:
+        return decode_tell(record.key or b"", record.value or b"")[1].since_ms
+    return record.timestamp_ms
 
 
 class _Objection:
