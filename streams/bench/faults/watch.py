@@ -23,6 +23,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 import topics
 from streams.errors import Unreachable
 from streams.proof import INPUTS, OUTPUTS, Record
+from streams.proof.truth import TELLS
 from streams.settings import Settings
 from streams.state import rows
 
@@ -83,9 +84,10 @@ class Watch:
     def left(self, now_ms: int) -> list[str]:
         """Return what is not done yet; none means that all input is processed, nothing is owed."""
         try:
-            # In this order: what the offsets cover is in the state, once nothing is open.
+            # In this order: what the offsets cover is in the state, once nothing is open; and what
+            # owners tell each other is there to be read by then.
             left = self.unread() or self.open_transactions()
-            return left or self.owed(now_ms) or self.open_transactions()
+            return left or self.owed(now_ms) or self.open_transactions() or self.unread()
         except (
             KafkaException,
             Unreachable,
@@ -141,7 +143,7 @@ class Watch:
 
     def open_places(self) -> list[tuple[str, int]]:
         """Return the same by topic and number."""
-        names = [name for name in self._partitions if name not in INPUTS]
+        names = [name for name in self._partitions if name not in INPUTS or name == TELLS]
         stable = self._ends(names, IsolationLevel.READ_COMMITTED)
         log = self._ends(names, IsolationLevel.READ_UNCOMMITTED)
         return [place for place, end in log.items() if stable[place] < end]
