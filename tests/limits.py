@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from unittest.mock import patch
 
 from streams.core import item as items
-from streams.core import refs
+from streams.core import links, refs
 from streams.core import user as users
 
 
@@ -23,6 +23,7 @@ def limits(number: int) -> Iterator[None]:
             NOTICES_MAX=number,
             STATEMENTS_MAX=number,
         ),
+        patch.multiple(links, LINKS_MAX=number, INHERITED_MAX=number, FILED_MAX=number),
         patch.object(items, "DEAD_LETTERS_MAX", number),
         patch.object(refs, "PARTITIONS_MAX", number + 1),
     ):

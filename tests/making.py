@@ -16,6 +16,7 @@ from streams.core.decode import (
     ItemFacts,
     UserFacts,
     decode_account_age,
+    decode_account_link,
     decode_content,
     decode_notice,
     decode_objection,
@@ -69,6 +70,17 @@ def notice(**changes: Any) -> Record:
     return _changed(record, changes)
 
 
+def link(**changes: Any) -> Record:
+    """Return a valid `account-links` record with *changes*; None leaves a field out."""
+    record = {
+        "user_id": "u1",
+        "linked_user_id": "u2",
+        "action": "linked",
+        "occurred_at": "2026-04-15T09:00:00Z",
+    }
+    return _changed(record, changes)
+
+
 def content(**changes: Any) -> Record:
     """Return a public post."""
     record = {
@@ -98,6 +110,8 @@ def user_facts(record: Record, timestamp_ms: int = NOW_MS) -> UserFacts:
     key, value = record["user_id"].encode(), to_bytes(record)
     if "observed_at" in record:
         return decode_account_age(key, value, timestamp_ms)
+    if "linked_user_id" in record:
+        return decode_account_link(key, value, timestamp_ms)
     if "notice_id" in record:
         return decode_notice(key, value, timestamp_ms)
     return decode_objection(key, value, timestamp_ms)

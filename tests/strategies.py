@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from streams.core import item as items
 from streams.core import user as users
 from streams.core.item import UNKNOWN_ITEM, Item
+from streams.core.links import Inherited
 from streams.core.policy import Policy
-from streams.core.reasons import KINDS, MODALITIES, PRODUCTS, VISIBILITIES
+from streams.core.reasons import ALL_PRODUCTS, KINDS, MODALITIES, PRODUCTS, VISIBILITIES
 from streams.core.times import DAY_MS, rfc3339
-from streams.core.user import NOBODY, User
+from streams.core.user import NOBODY, WITHDRAWN, User
 from tests.making import NOW_MS, PREFIX, Record, item_facts, ms, user_facts
 
 
@@ -96,6 +97,16 @@ _weighted: list[st.SearchStrategy[Record]] = [
 user_records = st.sampled_from(_weighted).flatmap(lambda records: records)
 
 
+links = st.fixed_dictionaries(
+    {
+        "user_id": st.just("u1"),
+        "linked_user_id": few("u2", "u3"),
+        "action": few("linked", "unlinked"),
+        "occurred_at": times,
+    }
+)
+
+
 # --- Facts: decoded records, and what bad ones leave behind ---------------------------------
 
 
@@ -104,11 +115,19 @@ def _decoded(record: Record, timestamp_ms: int) -> User:
 
 
 decoded = st.builds(_decoded, user_records, instants)
+linked = st.builds(_decoded, links, instants)
+inherited = st.builds(
+    lambda key, flags, filed_ms: User(inherited={key: Inherited(flags, filed_ms)}),
+    st.tuples(few("u2", "u3"), few("o1", "o2")),
+    st.sampled_from([1, 2, ALL_PRODUCTS, WITHDRAWN]),
+    instants,
+)
 unreadable = dead_letters.map(lambda ref: User(dead_letters=(ref,)))
 deleted = st.builds(_decoded, deletions, instants)
 
 # Drawn by weight: of a deleted account nothing else is known, so few are.
-living_facts = st.integers(0, 9).flatmap(lambda drawn: decoded if drawn else unreadable)
+_rare = [unreadable, linked, inherited]
+living_facts = st.integers(0, 14).flatmap(lambda at: _rare[at] if at < len(_rare) else decoded)
 facts = st.integers(0, 19).flatmap(lambda drawn: living_facts if drawn else deleted)
 
 
