@@ -17,7 +17,7 @@ import msgspec
 import topics
 from streams import errors, metrics, settings
 from streams.commands import main
-from streams.core import changes, fanout, item, reasons, receipts
+from streams.core import changes, fanout, item, links, reasons, receipts
 from streams.state import rows
 
 Facts = dict[str, Any]
@@ -61,6 +61,7 @@ def facts() -> Facts:
                 "version": rows.RECEIPT_VERSION,
                 "layout": layout(receipts.ReceiptRow),
             },
+            "tell": {"version": rows.TELL_VERSION, "layout": layout(links.Tell)},
         },
     }
 

@@ -21,7 +21,7 @@ STANDARD_NAME: Final = "-"
 STANDARD_REJECTS: Final = "standard-input"
 SHOWN_MISSING: Final = 10
 WAIT_S: Final = 30.0
-TOPICS: Final = ("objections", "account-ages", "notices", "content")
+TOPICS: Final = ("objections", "account-ages", "notices", "account-links", "content")
 
 
 @click.command("import")

@@ -26,7 +26,7 @@ from streams.explain.history import history_of
 from streams.explain.items import items_of, story_of
 from streams.explain.reasons import products_of
 from streams.explain.words import Shown, changes_between, reason_sets, shown_changes
-from streams.worker.names import CONTENT, INPUTS
+from streams.worker.names import CONTENT, WITH_LINKS
 
 PENDING_SHOWN_MAX = 20
 NOT_TOLD = "not told, as the account is deleted"
@@ -161,6 +161,6 @@ def _positions(evidence: Evidence) -> list[Position]:
             evidence.committed.get(topic),
             evidence.ends[topic],
         )
-        for topic in INPUTS
+        for topic in WITH_LINKS.all
         if topic in evidence.ends
     ]

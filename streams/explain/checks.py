@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final, NamedTuple
 
+from msgspec.structs import replace
+
 from streams.core.changes import DUE_AT_ONCE_MS, DUE_BY_POLICY_MS, UserRow
 from streams.core.policy import Policy
 from streams.core.reasons import PRODUCTS, reason_names
@@ -19,7 +21,7 @@ from streams.explain.evidence import Evidence, Stated
 from streams.explain.explanation import HIDDEN
 from streams.explain.items import fan_out, judged
 from streams.explain.words import Shown
-from streams.worker.names import CONTENT, INPUTS
+from streams.worker.names import CONTENT, WITH_LINKS
 
 SHOWN_MAX: Final = 20
 
@@ -114,7 +116,9 @@ def _lost_facts(evidence: Evidence, row: UserRow) -> Iterator[str]:
     for said in evidence.stated:
         if said.offset >= evidence.read_to(said.topic):
             continue
-        if merge(row.user, said.facts) != row.user:
+        # Rows older than links do not have the times of filing; nothing decides by them alone.
+        known = replace(merge(row.user, said.facts), filed_ms=row.user.filed_ms)
+        if known != row.user:
             yield f"{said.place} was read, but the state does not have what it says"
 
 
@@ -214,7 +218,7 @@ def _positions(evidence: Evidence) -> list[str]:
     return [
         f"{evidence.place(topic)}: the state has got to {evidence.folded.get(topic, 0)}, the "
         f"group's offset is {committed}: a worker that takes over reads on from the lower"
-        for topic in INPUTS
+        for topic in WITH_LINKS.all
         if topic in evidence.ends
         and (committed := evidence.committed.get(topic, 0)) > evidence.folded.get(topic, 0)
     ]
@@ -223,7 +227,9 @@ def _positions(evidence: Evidence) -> list[str]:
 def _of_deleted(evidence: Evidence, row: UserRow) -> list[str]:
     if not row.user.deleted:
         return []
-    counts = [(topic, _count(evidence.stated, topic)) for topic in INPUTS if topic != CONTENT]
+    counts = [
+        (topic, _count(evidence.stated, topic)) for topic in WITH_LINKS.all if topic != CONTENT
+    ]
     counts.append((CONTENT, evidence.content_records))
     left = ", ".join(f"{topic} {count}" for topic, count in counts if count)
     if not left:

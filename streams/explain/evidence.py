@@ -24,16 +24,19 @@ from streams.core.item import DEAD_LETTERS_MAX, Item
 from streams.core.outputs import Eligibility
 from streams.core.refusals import REFUSALS
 from streams.core.subjects import PLAIN, Subjects
+from streams.core.tells import facts_of
 from streams.core.user import NOBODY, User, is_resolved, merge
 from streams.errors import BadRecord
 from streams.proof.records import Record
 from streams.state import rows
 from streams.worker.names import (
     ACCOUNT_AGES,
+    ACCOUNT_LINKS,
     CONTENT,
     DEAD_LETTERS,
     OBJECTIONS,
-    USER_TOPICS,
+    TELLS,
+    WITH_LINKS,
 )
 
 USERS_CHANGELOG: Final = "objections-users-changelog"
@@ -42,7 +45,7 @@ POLICY_ROW: Final = rows.position_key("policy")
 
 LACKING_MAX: Final = 1_000  # records kept of which the state seems to know nothing
 
-_BAD_RESTRICTS_USER: Final = (OBJECTIONS, ACCOUNT_AGES)
+_BAD_RESTRICTS_USER: Final = (OBJECTIONS, ACCOUNT_AGES, ACCOUNT_LINKS)
 _KEPT_VALUE: Final = b"\t"  # stands for an item's value, of which only matters that there is one
 
 _eligibility: Final = msgspec.json.Decoder(Eligibility)
@@ -165,7 +168,7 @@ class Evidence:
             return key.startswith(self._items_prefix) or key[:1] == rows.POSITION
         if topic == "training-users":
             return key.partition(b"/")[2] == self._key
-        if topic == "eligibility":
+        if topic in ("eligibility", TELLS):
             return key == self._key
         return topic == "training-content" or key == self._input_key
 
@@ -180,8 +183,10 @@ class Evidence:
             self._take_user_row(record.key or b"", record.value)
         elif topic == CONTENT_CHANGELOG:
             self._take_item_row(record.key or b"", record.value)
-        elif topic in USER_TOPICS:
-            self.stated.append(state(topic, record))
+        elif topic == TELLS:
+            self.stated.append(_told(record))
+        elif topic in WITH_LINKS.users:
+            self.stated.append(_renamed(state(topic, record), self._subjects))
         elif topic == CONTENT:
             self._take_content(state(topic, record))
         elif topic == "eligibility":
@@ -217,7 +222,7 @@ class Evidence:
 
     def _take_position(self, key: bytes, value: bytes | None) -> None:
         topic = key[1:].decode()
-        if value is not None and topic in (*USER_TOPICS, CONTENT):
+        if value is not None and topic in WITH_LINKS.all:
             self.folded[topic] = rows.decode_number(value)
 
     def _take_item_row(self, key: bytes, value: bytes | None) -> None:
@@ -317,6 +322,20 @@ def state(topic: str, record: Record) -> Stated:
         return Stated(topic, place, offset, received_ms, facts, None, str(bad), restricted)
     facts = merge(said.facts, facts)
     return Stated(topic, place, offset, received_ms, facts, said.cause_id)
+
+
+def _told(record: Record) -> Stated:
+    """Return what the owner of a linked account has told."""
+    _, tell = rows.decode_tell(record.key or b"", record.value or b"")
+    return Stated(TELLS, record.place, record.offset, record.timestamp_ms, facts_of(tell))
+
+
+def _renamed(said: Stated, subjects: Subjects) -> Stated:
+    """Return *said* with linked accounts as state and outputs name them."""
+    if not said.facts.links:
+        return said
+    links = {subjects.of(other): link for other, link in said.facts.links.items()}
+    return said._replace(facts=replace(said.facts, links=links))
 
 
 def _published(record: Record) -> Published:

@@ -31,13 +31,15 @@ class Fact(Struct, frozen=True):
     """
     One thing known of the user.
 
-    kind: `objection`, `age`, `notice`, `unreadable`, `resolution`, `deletion`.
+    kind: `objection`, `linked_objection` (filed on a linked account), `link`, `age`, `notice`,
+        `unreadable`, `resolution`, `deletion`.
     standing: `in_force`; `superseded`: known, and of no effect.
     says: the fact in words; because: why it holds or does not, in words.
     reasons: those it causes now; products: those it concerns.
     until: when `UNDER_AGE` or `NOTICE_PENDING` by it ends by itself.
     sources: the records that say so, as far as the topics still hold them.
-    details: by kind: objection (objection_id, withdrawn), age (assurance, observed_at, birth_date,
+    details: by kind: objection (objection_id, withdrawn), linked_objection (objection_id,
+        filed_on, withdrawn), link (linked_with, open), age (assurance, observed_at, birth_date,
         age_band, adult_since, country), notice (delivered_at, window_ends_at), unreadable
         (place, error, resolved), resolution (place), deletion (nothing).
     """

@@ -27,6 +27,7 @@ from streams.core.user import (
 from streams.core.verdict import counting_notice_ms, judge_age, under_age_until_ms
 from streams.explain.evidence import Evidence, Stated
 from streams.explain.explanation import IN_FORCE, SUPERSEDED, Fact, Source
+from streams.explain.links import facts_of_links
 from streams.explain.words import Shown, band_name, covered, product_names
 
 UNREADABLE_ITEMS_MAX: Final = 100  # told one by one
@@ -59,6 +60,7 @@ class Facts:
             return (self._deletion(),)
         found = [
             *self._objections(),
+            *facts_of_links(self._user, self._stated),
             *self._ages(),
             *self._older_ages(),
             *self._notices(),

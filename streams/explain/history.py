@@ -16,7 +16,7 @@ from streams.core.verdict import Decision, decide
 from streams.explain.evidence import Evidence, Said, Stated
 from streams.explain.explanation import PENDING, Change, History, Step
 from streams.explain.words import Shown, changes_between
-from streams.worker.names import INPUTS
+from streams.worker.names import WITH_LINKS
 
 Reasons = tuple[frozenset[str], ...]
 
@@ -62,7 +62,7 @@ def _steps(
     changed = _changed_by_replay(evidence, policy)
     for said in stated:
         number = caused.get(said.place)
-        order = (said.received_ms, INPUTS.index(said.topic), said.offset)
+        order = (said.received_ms, WITH_LINKS.all.index(said.topic), said.offset)
         if number is None:
             yield order, _without_decision(said, evidence, changed, show)
             continue
@@ -72,7 +72,7 @@ def _steps(
         if number not in told:
             at_ms = read_rfc3339(decision.value.decided_at)
             step = _step(decision, changes[number], None, show)
-            yield (at_ms, len(INPUTS), decision.value.epoch), step
+            yield (at_ms, len(WITH_LINKS.all), decision.value.epoch), step
 
 
 def _step(
@@ -173,4 +173,4 @@ def _cause_place(said: Said) -> str:
 
 
 def _received(said: Stated) -> tuple[int, int, int]:
-    return said.received_ms, INPUTS.index(said.topic), said.offset
+    return said.received_ms, WITH_LINKS.all.index(said.topic), said.offset

@@ -22,7 +22,7 @@ from streams.kafka.reader import committed, fetch, reader
 from streams.proof.records import Record, record_of
 from streams.settings import Settings
 from streams.state.rows import NewerRow
-from streams.worker.names import CONTENT, DEAD_LETTERS, DECISIONS, USER_TOPICS
+from streams.worker.names import CONTENT, DEAD_LETTERS, DECISIONS, WITH_LINKS, followed
 
 # In the order in which they are read: what is asked of a later one depends on the earlier.
 OF_USERS: Final = (
@@ -30,10 +30,9 @@ OF_USERS: Final = (
     "eligibility",
     "training-users",
     DEAD_LETTERS,
-    *USER_TOPICS,
+    *WITH_LINKS.users,
 )
 OF_ITEMS: Final = (CONTENT_CHANGELOG, "training-content", CONTENT)
-INPUTS: Final = (*USER_TOPICS, CONTENT)
 assert set(DECISIONS) < {*OF_USERS, *OF_ITEMS}
 
 ANSWER_S: Final = 5.0
@@ -64,14 +63,17 @@ class Reading:
     ) -> None:
         self._settings = settings
         self._say = say
-        self._topics = (*OF_USERS, *OF_ITEMS) if items else OF_USERS
-        partitions_n = admin.count_partitions(
+        counted = admin.count_present(
             settings,
             (*OF_USERS, *OF_ITEMS),
             timeout_s=ANSWER_S,
             otherwise=", so nobody can tell which partition is the user's",
         )
-        number = partition_of(user_id.encode(), partitions_n)
+        number = partition_of(user_id.encode(), counted.partitions_n)
+        self._inputs = followed(counted.present).all
+        skipped = set(WITH_LINKS.all).difference(self._inputs)
+        wanted = (*OF_USERS, *OF_ITEMS) if items else OF_USERS
+        self._topics = tuple(topic for topic in wanted if topic not in skipped)
         self.evidence = Evidence(
             user_id, number, settings.topic_prefix, content_id, settings.subjects()
         )
@@ -96,7 +98,7 @@ class Reading:
         try:
             self._ask_offsets()
             ends = {topic: self._end(topic) for topic in self._topics}
-            self.evidence.ends = {topic: ends[topic] for topic in INPUTS if topic in ends}
+            self.evidence.ends = {topic: ends[topic] for topic in self._inputs if topic in ends}
             for topic, end in ends.items():
                 self._read(topic, end)
         except KafkaException as error:
@@ -107,7 +109,7 @@ class Reading:
 
     def _ask_offsets(self) -> None:
         number = self.evidence.number
-        names = {self._settings.topic(name): name for name in INPUTS}
+        names = {self._settings.topic(name): name for name in self._inputs}
         found = committed(self._consumer, [(full, number) for full in names], SILENCE_S)
         for (full, _), offset in found.items():
             self.evidence.committed[names[full]] = offset

@@ -61,6 +61,12 @@ class Shown(Struct, frozen=True):
         for objection_id, flags in facts.objections.items():
             what = "withdrawn" if flags & WITHDRAWN else f"filed for {covered(flags)}"
             parts.append(f"objection {objection_id} {what}")
+        for (origin, objection_id), told in facts.inherited.items():
+            what = "withdrawn" if told.flags & WITHDRAWN else f"filed for {covered(told.flags)}"
+            name = f"objection {objection_id}" if objection_id else "whatever may stand"
+            parts.append(f"{name} on the linked account {origin} {what}")
+        for other, link in facts.links.items():
+            parts.append(f"{'linked' if link.is_open else 'not linked'} with {other}")
         for assurance, level in zip(ASSURANCES, facts.levels, strict=True):
             statements = () if level is None else level.statements
             parts += [f"{self.statement(each)} ({assurance})" for each in statements]

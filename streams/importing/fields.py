@@ -12,7 +12,13 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct
 
-from streams.core.records import AccountAgeRecord, ContentRecord, NoticeRecord, ObjectionRecord
+from streams.core.records import (
+    AccountAgeRecord,
+    AccountLinkRecord,
+    ContentRecord,
+    NoticeRecord,
+    ObjectionRecord,
+)
 from streams.errors import UsageProblem
 
 Kind = Literal["id", "text", "list", "whole", "time"]
@@ -21,6 +27,7 @@ RECORDS: Final[Mapping[str, type[Struct]]] = {
     "objections": ObjectionRecord,
     "account-ages": AccountAgeRecord,
     "notices": NoticeRecord,
+    "account-links": AccountLinkRecord,
     "content": ContentRecord,
 }
 TOPICS: Final = tuple(RECORDS)
@@ -40,6 +47,7 @@ _TELLING: Final = {
     "objection_id": "objections",
     "observed_at": "account-ages",
     "notice_id": "notices",
+    "linked_user_id": "account-links",
     "content_id": "content",
 }
 # The id that can be made up from other columns: the same each time, so that nothing doubles.
@@ -48,6 +56,7 @@ _IN_NAMES: Final = {
     "objections": r"objections?",
     "account-ages": r"(account[-_ ]?)?ages?",
     "notices": r"notices?",
+    "account-links": r"(account[-_ ]?)?links?",
     "content": r"contents?",
 }
 

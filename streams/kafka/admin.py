@@ -8,7 +8,7 @@ CommandError with its words when it refuses.
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined] # all of it is public
@@ -137,10 +137,25 @@ def count_partitions(
     otherwise: what follows where they differ.  Raises Unreachable, and CheckFailed, naming them,
     where topics are missing or differ.
     """
+    return count_present(settings, names, timeout_s=timeout_s, otherwise=otherwise).partitions_n
+
+
+class Counted(NamedTuple):
+    """The partitions that topics have, and the names, as in the contract, of all there are."""
+
+    partitions_n: int
+    present: frozenset[str]
+
+
+def count_present(
+    settings: Settings, names: Iterable[str], *, timeout_s: float, otherwise: str = ""
+) -> Counted:
+    """Return the same as `count_partitions`, and which topics there are; optional ones may lack."""
     cluster = look(connect(settings), settings, timeout_s=timeout_s)
     counts = {
         settings.topic(name): cluster.topics[name].partitions if name in cluster.topics else 0
         for name in names
+        if name in cluster.topics or not topics.definition(name).optional
     }
     missing = [name for name, count in counts.items() if not count]
     if missing:
@@ -153,7 +168,7 @@ def count_partitions(
         raise CheckFailed(
             f"partition counts differ ({shown}){otherwise}. Remedy: see `objections topics check`."
         )
-    return next(iter(counts.values()))
+    return Counted(next(iter(counts.values())), frozenset(cluster.topics))
 
 
 def plan(

@@ -17,7 +17,7 @@ from streams.kafka.reader import BATCH_RECORDS, fetch, reader
 from streams.monitor.sight import Place
 from streams.settings import Settings
 from streams.state import rows
-from streams.worker.names import INPUTS, USERS_CHANGELOG
+from streams.worker.names import USERS_CHANGELOG, WITH_LINKS
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -38,7 +38,7 @@ class Fanouts:
         self.at = dict.fromkeys(range(partitions_n), 0)
         self.known: set[int] = set()
         self._topic = settings.topic(USERS_CHANGELOG)
-        self._inputs = {settings.topic(name) for name in INPUTS}
+        self._inputs = {settings.topic(name) for name in WITH_LINKS.all}
         self._jobs: dict[int, dict[bytes, Place | None]] = {number: {} for number in self.at}
         self._since_ms: dict[tuple[int, bytes], int] = {}
         self._settings = settings

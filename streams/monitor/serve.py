@@ -13,6 +13,7 @@ from typing import Final
 
 from aiohttp import web
 
+from streams.kafka.admin import Counted
 from streams.monitor import table
 from streams.monitor.series import Series
 from streams.monitor.watcher import Watcher, count_partitions
@@ -35,11 +36,11 @@ class Monitor(threading.Thread):
     failure: done, with what ended it, when it ends by itself.
     """
 
-    def __init__(self, settings: Settings, partitions_n: int) -> None:
+    def __init__(self, settings: Settings, counted: Counted) -> None:
         super().__init__(name="monitor", daemon=True)
         self.failure: Future[None] = Future()
-        self.watcher = Watcher(settings, partitions_n, self._fail)
-        self._partitions_n = partitions_n
+        self.watcher = Watcher(settings, counted, self._fail)
+        self._partitions_n = counted.partitions_n
         self._stopping = threading.Event()
         self._asked = threading.Event()
         self._turn = threading.Condition()
@@ -125,13 +126,13 @@ def run_monitor(settings: Settings) -> None:
     """
     check_token(settings)
     log_to_stderr()
-    partitions_n = count_partitions(settings)
-    asyncio.run(_serve(settings, partitions_n))
+    counted = count_partitions(settings)
+    asyncio.run(_serve(settings, counted))
 
 
-async def _serve(settings: Settings, partitions_n: int) -> None:
+async def _serve(settings: Settings, counted: Counted) -> None:
     ending = Ending()
-    monitor = Monitor(settings, partitions_n)
+    monitor = Monitor(settings, counted)
     server = _Http(settings, monitor)
     monitor.start()
     try:
@@ -139,7 +140,7 @@ async def _serve(settings: Settings, partitions_n: int) -> None:
         logger.info(
             "monitor of group %s, %d partitions: http://%s/metrics",
             settings.group,
-            partitions_n,
+            counted.partitions_n,
             server.address,
         )
         await ending.wait(monitor.failure)

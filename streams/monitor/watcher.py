@@ -23,7 +23,7 @@ from streams.monitor.members import Members
 from streams.monitor.sight import Input, Late, Place, Sight, oldest
 from streams.settings import Settings
 from streams.worker.acknowledgements import Acknowledgements
-from streams.worker.names import INPUTS, USERS_CHANGELOG
+from streams.worker.names import USERS_CHANGELOG, WITH_LINKS, followed
 from streams.worker.receipt_notes import Following
 
 logger = logging.getLogger(__name__)
@@ -51,14 +51,14 @@ class _Pending(NamedTuple):
     since_s: float
 
 
-def count_partitions(settings: Settings) -> int:
+def count_partitions(settings: Settings) -> admin.Counted:
     """
-    Return the partitions of every topic.
+    Return the partitions of every topic, and which topics there are.
 
     Raises Unreachable, and CheckFailed, naming them, where topics are missing or differ.
     """
-    names = [*INPUTS, USERS_CHANGELOG, *({*FOLLOWED} if settings.stores else ())]
-    return admin.count_partitions(settings, names, timeout_s=FIRST_ANSWER_S)
+    names = [*WITH_LINKS.all, USERS_CHANGELOG, *({*FOLLOWED} if settings.stores else ())]
+    return admin.count_present(settings, names, timeout_s=FIRST_ANSWER_S)
 
 
 class Watcher:
@@ -69,12 +69,13 @@ class Watcher:
     """
 
     def __init__(
-        self, settings: Settings, partitions_n: int, fail: Callable[[BaseException], None]
+        self, settings: Settings, counted: admin.Counted, fail: Callable[[BaseException], None]
     ) -> None:
+        partitions_n = counted.partitions_n
         self.sight = Sight()
         self._settings = settings
         self._numbers = range(partitions_n)
-        self._inputs = [settings.topic(name) for name in INPUTS]
+        self._inputs = [settings.topic(name) for name in followed(counted.present).all]
         self.fanouts = Fanouts(settings, partitions_n)
         self._log = Asking(settings, "read_uncommitted")
         self._decided = Asking(settings, "read_committed")

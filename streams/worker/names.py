@@ -1,5 +1,6 @@
 """The topics a worker reads and writes, by their names in the contract."""
 
+from collections.abc import Container
 from typing import Final, NamedTuple
 
 OBJECTIONS: Final = "objections"
@@ -49,3 +50,8 @@ class Followed(NamedTuple):
 
 WITHOUT_LINKS: Final = Followed(USER_TOPICS)
 WITH_LINKS: Final = Followed((*USER_TOPICS, *LINK_TOPICS))
+
+
+def followed(present: Container[str]) -> Followed:
+    """Return what a worker reads like inputs where the topics *present* are."""
+    return WITH_LINKS if all(name in present for name in LINK_TOPICS) else WITHOUT_LINKS

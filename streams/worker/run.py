@@ -38,9 +38,7 @@ from streams.worker.names import (
     LINK_TOPICS,
     OUTPUTS,
     USERS_CHANGELOG,
-    WITH_LINKS,
-    WITHOUT_LINKS,
-    Followed,
+    followed,
 )
 from streams.worker.receipt_notes import Following
 from streams.worker.restore import Changelogs
@@ -86,7 +84,7 @@ def _look(settings: Settings) -> Changelogs:
     cluster = wait_for_kafka(client, settings)
     check_topics(cluster, settings)
     check_rights(client, settings, cluster.topics)
-    if not followed(cluster).links:
+    if not followed(cluster.topics).links:
         logger.warning(
             "%s do not exist: LINKS OF ACCOUNTS ARE NOT FOLLOWED until they are made with "
             "`objections topics apply` and this worker is started again",
@@ -162,14 +160,8 @@ def identify(client: AdminClient, settings: Settings, cluster: Cluster) -> Chang
         " ".join(ids[name] for name in DECISIONS),
         cluster.topics[USERS_CHANGELOG].partitions,
         AUDIT_TRAIL in cluster.topics,
-        followed(cluster),
+        followed(cluster.topics),
     )
-
-
-def followed(cluster: Cluster) -> Followed:
-    """Return what a worker reads like inputs on *cluster*."""
-    has_links = all(name in cluster.topics for name in LINK_TOPICS)
-    return WITH_LINKS if has_links else WITHOUT_LINKS
 
 
 def spare_the_collector() -> None:
