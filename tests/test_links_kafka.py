@@ -4,36 +4,48 @@ Linked accounts on a real Kafka: owners of different partitions tell each other,
 Accounts lie in partitions of their own, half of them with either worker.
 """
 
-import time
+import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import count, islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import msgspec
 
 from streams.kafka.local import LocalKafka
 from streams.kafka.partitioner import partition_of
 from streams.proof import compacted
-from tests.making import content, grown_up, notice, objection
+from tests.fault_load import Frozen, bring_back, commits, rollbacks
+from tests.making import content, grown_up, link, notice, objection
 from tests.worker_process import (
     PARTITIONS,
+    WAIT_S,
     Inputs,
     Worker,
     apply_topics,
     assert_proven,
     read_outputs,
+    wait_for,
     wait_until_caught_up,
 )
+from tests.worker_settings import environ_of
 
 LINKED: Final = "account-links"
 COVERED: Final = ["OBJECTION"]
+STORE: Final = "store"
 
 
-def link(user_id: str, other: str, action: str = "linked", **changes: Any) -> tuple[str, Any]:
-    """Return a record that links two accounts, or unlinks them."""
-    record = {"linked_user_id": other, "action": action, "occurred_at": "2026-04-15T09:00:00Z"}
-    return LINKED, {"user_id": user_id, **record, **changes}
+def linked(user_id: str, other: str) -> tuple[str, Any]:
+    """Return a record that links two accounts."""
+    return LINKED, link(user_id=user_id, linked_user_id=other)
+
+
+def unlinked(user_id: str, other: str) -> tuple[str, Any]:
+    """Return a record that says that two accounts are not linked any more."""
+    record = link(user_id=user_id, linked_user_id=other, action="unlinked")
+    return LINKED, {**record, "occurred_at": "2026-04-16T09:00:00Z"}
 
 
 def users_in(*numbers: int) -> Iterator[str]:
@@ -65,41 +77,90 @@ def reasons(kafka: LocalKafka, prefix: str) -> dict[str, list[str]]:
     }
 
 
+class Store:
+    """A data store in the file *path*, and the subscriber that fills it."""
+
+    def __init__(self, kafka: LocalKafka, prefix: str, path: Path) -> None:
+        self._environ = environ_of(kafka.bootstrap, prefix, {})
+        self._path = path
+
+    def _command(self, name: str) -> list[str]:
+        sink = ["--sink", f"sqlite:{self._path}", "--store", STORE]
+        return [sys.executable, "-m", "streams.commands", name, *sink]
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(self._command("subscribe"), env=self._environ)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait(WAIT_S)
+
+    def usable(self) -> set[str]:
+        """Return the items that may be used."""
+        try:
+            with sqlite3.connect(self._path) as connection:
+                return {row[0] for row in connection.execute("SELECT content_id FROM usable")}
+        except sqlite3.OperationalError:
+            return set()  # the subscriber has not made it yet
+
+    def audit(self) -> "subprocess.CompletedProcess[str]":
+        """Compare it with the topics."""
+        command = self._command("audit")
+        return subprocess.run(
+            command, env=self._environ, capture_output=True, text=True, timeout=WAIT_S, check=False
+        )
+
+
 def test_an_objection_covers_linked_accounts_of_other_owners(
     kafka: LocalKafka, prefix: str, tmp_path: Path
 ) -> None:
-    """Before or after the link, along a chain; unlinking undoes nothing, a withdrawal all of it."""
+    """
+    Before the link or after it, along a chain, while an owner is killed or frozen.
+
+    Unlinking undoes nothing; a withdrawal undoes it everywhere; a store follows all of it.
+    """
     apply_topics(kafka, prefix)
-    ann, ben, cem, dan, eve, fay = islice(users_in(0, 1, 2, 3), 6)
-    with (
-        Worker(kafka, prefix, tmp_path / "one") as one,
-        Worker(kafka, prefix, tmp_path / "two") as two,
-        Inputs(kafka, prefix) as inputs,
-    ):
-        workers = [one, two]
-        for worker in workers:
-            worker.wait_ready()
-        everybody = [ann, ben, cem, dan, eve, fay]
+    everybody = list(islice(users_in(0, 1, 2, 3), 7))
+    ann, ben, cem, dan, eve, fay, gil = everybody
+    one, two = (Worker(kafka, prefix, tmp_path / name) for name in ("one", "two"))
+    store = Store(kafka, prefix, tmp_path / "store.sqlite")
+    with one, two, store, Inputs(kafka, prefix) as inputs:
+        one.wait_ready()
+        two.wait_ready()
 
         def tell(*records: tuple[str, Any]) -> dict[str, list[str]]:
             inputs.send(*records)
-            wait_until_caught_up(kafka, prefix, workers=workers)
+            wait_until_caught_up(kafka, prefix, workers=[one, two])
             return reasons(kafka, prefix)
 
         found = tell(*(record for user_id in everybody for record in eligible(user_id)))
         assert {user_id: [] for user_id in everybody} == found
-        found = tell(link(ann, ben), link(cem, ben), ("objections", objection(user_id=ann)))
+        filed = ("objections", objection(user_id=ann))
+        found = tell(linked(ann, ben), linked(cem, ben), filed)
         assert [COVERED, COVERED, COVERED, []] == [found[each] for each in everybody[:4]]
-        found = tell(link(dan, cem))  # later: it hears of ann's, over three accounts
+        found = tell(linked(dan, cem))  # later: it hears of ann's, over three accounts
         assert COVERED == found[dan]
+
         two.kill9()
-        inputs.send(("objections", objection(user_id=eve, objection_id="o2")), link(fay, eve))
-        inputs.send(link(ben, ann, "unlinked", occurred_at="2026-04-16T09:00:00Z"))
+        inputs.send(("objections", objection(user_id=eve, objection_id="o2")), linked(fay, eve))
         two.start()
-        found = tell(link(cem, ben, "unlinked", occurred_at="2026-04-16T09:00:00Z"))
-        assert dict.fromkeys(everybody, COVERED) == found
-        time.sleep(0.01)
-        withdrawn = objection(user_id=ann, action="withdrawn")
-        found = tell(("objections", withdrawn))
-        assert {user_id: COVERED if user_id in (eve, fay) else [] for user_id in found} == found
+        found = tell(unlinked(ben, ann), unlinked(cem, ben))
+        assert [*[COVERED] * 6, []] == [found[each] for each in everybody]
+
+        said = len(one.log())
+        frozen = Frozen(len(two.log()), commits(two), rollbacks(two))
+        two.freeze()
+        inputs.send(linked(gil, eve))
+        wait_for(lambda: "[0, 1, 2, 3]" in one.log()[said:], "one worker takes everybody over")
+        wait_until_caught_up(kafka, prefix, workers=[one])
+        two.thaw()
+        bring_back(two, frozen)
+        found = tell(("objections", objection(user_id=ann, action="withdrawn")))
+        covered = [eve, fay, gil]
+        assert {each: COVERED if each in covered else [] for each in everybody} == found
+        free = {f"c-{each}" for each in everybody if each not in covered}
+        wait_for(lambda: store.usable() == free, "the store holds what may be used")
+        audit = store.audit()
+        assert audit.returncode == 0, audit.stdout + audit.stderr
     assert_proven(kafka, prefix)

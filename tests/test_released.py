@@ -205,6 +205,4 @@ def test_a_layout_is_all_that_a_row_holds() -> None:
     """Fields are told in their order and with their types, as a decoder relies on both."""
     assert ["revision: int", "visibility: int", "value: bytes"] == layout(Item)["Item"][:3]
     of_user = {"UserRow", "User", "Level", "Statement", "Decision", "Cause", "Held", "Mark"}
-    assert of_user | {"Link", "Inherited"} == set(
-        BEFORE["state_rows"]["user"]["layout"]
-    )
+    assert of_user | {"Link", "Inherited"} == set(BEFORE["state_rows"]["user"]["layout"])

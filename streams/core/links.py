@@ -101,8 +101,6 @@ class Told(Struct, frozen=True, gc=False):
 
 def merge_links(known: Links, news: Links) -> Links:
     """Return the links of both; of too many those with the least names."""
-    if not news or known == news:
-        return known
     merged = dict(known)
     for user_id, link in news.items():
         before = merged.get(user_id)
@@ -124,8 +122,6 @@ def merge_link(known: Link, news: Link) -> Link:
 
 def merge_inherited(known: Inheritance, news: Inheritance) -> Inheritance:
     """Return the objections of both; of too many those with the least keys."""
-    if not news or known == news:
-        return known
     merged = dict(known)
     for key, told in news.items():
         before = merged.get(key)
@@ -141,8 +137,6 @@ def merge_inherited(known: Inheritance, news: Inheritance) -> Inheritance:
 
 def merge_filed(known: dict[str, int], news: dict[str, int]) -> dict[str, int]:
     """Return when objections were first filed; of too many those with the least ids."""
-    if not news:
-        return known
     merged = dict(known)
     for objection_id, filed_ms in news.items():
         merged[objection_id] = min(filed_ms, merged.get(objection_id, NEVER_MS))

@@ -107,9 +107,13 @@ def merge(user: User, news: User) -> User:
         refs.join(user.dead_letters, news.dead_letters, DEAD_LETTERS_MAX),
         refs.of_lowest_names(refs.join(user.resolved, news.resolved, RESOLVED_MAX)),
         dismissed=_merge_dismissed(user.dismissed, news.dismissed),
-        links=links.merge_links(user.links, news.links),
-        inherited=links.merge_inherited(user.inherited, news.inherited),
-        filed_ms=links.merge_filed(user.filed_ms, news.filed_ms),
+        links=links.merge_links(user.links, news.links) if news.links else user.links,
+        inherited=links.merge_inherited(user.inherited, news.inherited)
+        if news.inherited
+        else user.inherited,
+        filed_ms=links.merge_filed(user.filed_ms, news.filed_ms)
+        if news.filed_ms
+        else user.filed_ms,
     )
 
 

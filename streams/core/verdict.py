@@ -274,6 +274,8 @@ def _notice_over_ms(user: User, policy: Policy) -> int:
 
 
 def _objected_products(user: User) -> int:
+    if not (user.objections or user.links or user.inherited):
+        return 0
     if users.may_hide_objections(user):
         return ALL_PRODUCTS  # there may be more, of which nothing is known
     covered = 0
