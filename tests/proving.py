@@ -91,7 +91,11 @@ def deliver(*records: Input) -> list[Delivery]:
 
 def topic_of(record: Input) -> str:
     """Return the input that takes *record*."""
-    for field, topic in (("observed_at", "account-ages"), ("notice_id", "notices")):
+    for field, topic in (
+        ("observed_at", "account-ages"),
+        ("notice_id", "notices"),
+        ("linked_user_id", "account-links"),
+    ):
         if field in record:
             return topic
     return "content" if "content_id" in record else "objections"

@@ -27,6 +27,10 @@ USER_OF_VERSION_1 = (
     "939401020304060708010994a174000aa26f31"
 )
 # And one that did not know of dismissals of all up to a place.
+USER_OF_VERSION_4 = (
+    "0400000000000000089a9781a26f310f93c0c0c0910791a5742f302f3991a5742f302f39c281a3742f30030393"
+    "9401020304050608010994a1740102a26f31c0c2c0"
+)
 USER_OF_VERSION_2 = (
     "020000000000000008999681a26f310f93c0c093059196c20000c200a2444506910792a6742f302f3130"
     "a5742f302f3991a5742f302f39c203939401020304050608010994a1740102a26f319294a174000ac00bc3"
@@ -205,6 +209,14 @@ def test_users_of_version_2_are_read() -> None:
     )
 
     assert row == rows.decode_user(bytes.fromhex(USER_OF_VERSION_2))
+
+
+def test_users_of_version_4_are_read() -> None:
+    """A user whose row is older has no links, and objections filed nobody knows when."""
+    user = User({"o1": 15}, (None, None, None), (7,), ("t/0/9",), ("t/0/9",), dismissed={"t/0": 3})
+    row = UserRow(user, 3, Decision((1, 2, 3, 4), 5, 6), 8, 1, 9, Cause("t", 1, 2, "o1"))
+
+    assert row == rows.decode_user(bytes.fromhex(USER_OF_VERSION_4))
 
 
 @given(ids, ids, ids, ids)

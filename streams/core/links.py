@@ -15,6 +15,20 @@ closing, though it was filed after it, lets it cross: in doubt an objection hold
 What has crossed stays: no later record of a link takes it back.  A withdrawal crosses every link
 there ever was, and takes its objection back wherever that has got to.
 
+**What is promised.**  An objection is decided, and all its own account's purges are on their way, in
+one transaction of that account's owner, which also tells the linked accounts' owners; each of them
+decides in its next one.  So over a chain of n links it takes n transactions more, and what is told
+survives as the decision does: all of it or nothing.  In between a linked account may still be
+allowed something; the tombstone that follows has a later epoch.  Nothing is ever allowed by a tell
+that is unread at take-over: grants wait for `account-links` and tells as for objections.
+
+**Why there is no lock.**  A tell only restricts, or takes back what its own origin restricted.  The
+state it leads to does not depend on when it comes, so owners need to agree on no order; and the one
+fact that must not be lost is in the log before the transaction that says so ends.
+
+**Deletion.**  A deleted account forgets its links; the accounts linked through it are told of each
+other first.  What others inherited from it stays, and nobody can withdraw it any more.
+
 **Limits.**  An account of which as much is known as is kept (links, objections of its own or
 of others) is objected to for all products, and so is every account linked with it: it tells of an
 objection with an empty id, which nobody can withdraw.

@@ -30,6 +30,7 @@ from streams.core.decode import (
 )
 from streams.core.fanout import Era, Job
 from streams.core.item import Item
+from streams.core.links import Inherited, Link, Tell
 from streams.core.policy import Policy
 from streams.core.receipts import ReceiptRow, StoreRow
 from streams.core.refusals import REFUSALS
@@ -338,6 +339,7 @@ _ROW: Final = UserRow(
     NOW_MS,
     _CAUSE,
 )
+_TELL: Final = Tell("u2", Link(3, NOW_MS), ((("u2", "o1"), Inherited(15, NOW_MS)),), NOW_MS)
 _JSONL: Final = b'{"content_id": "c1"}\n{"content_id": 2, "user_id": "u1"}\nno row\n'
 _CSV: Final = b'content_id,user_id\r\nc1,u1\r\n"c\n2",u2\r\nc3\r\n'
 _POLICY: Final = (
@@ -397,6 +399,7 @@ def _states() -> Iterator[tuple[str, Decoder]]:
         ("job's row", rows.decode_job, rows.encode_job(job)),
         ("receipt's row", rows.decode_receipt, rows.encode_receipt(receipt)),
         ("number's row", rows.decode_number, rows.encode_number(7)),
+        ("a tell", lambda data: rows.decode_tell(KEY, data), rows.encode_tell(_TELL)),
         ("trail's row", decode_head, head_row(NO_RECORD)[1] or b""),
         ("text's row", rows.decode_text, rows.encode_text("text")),
         ("user's key", rows.user_of, rows.user_key("u1")),
