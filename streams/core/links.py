@@ -15,12 +15,12 @@ closing, though it was filed after it, lets it cross: in doubt an objection hold
 What has crossed stays: no later record of a link takes it back.  A withdrawal crosses every link
 there ever was, and takes its objection back wherever that has got to.
 
-**What is promised.**  An objection is decided, and all its own account's purges are on their way, in
-one transaction of that account's owner, which also tells the linked accounts' owners; each of them
-decides in its next one.  So over a chain of n links it takes n transactions more, and what is told
-survives as the decision does: all of it or nothing.  In between a linked account may still be
-allowed something; the tombstone that follows has a later epoch.  Nothing is ever allowed by a tell
-that is unread at take-over: grants wait for `account-links` and tells as for objections.
+**What is promised.**  An objection is decided in one transaction of its account's owner, which also
+tells the owners of linked accounts; each of them decides in its next one.  So over a chain of n
+links it takes n transactions more, and what is told survives as the decision does: all of it or
+nothing.  Whoever takes a partition over grants nothing before links and tells, too, are read to the
+end they had then.  What is not promised: until an owner is told, it knows nothing, so that a linked
+account may be allowed something in between; the tombstone that follows has a later epoch.
 
 **Why there is no lock.**  A tell only restricts, or takes back what its own origin restricted.  The
 state it leads to does not depend on when it comes, so owners need to agree on no order; and the one
