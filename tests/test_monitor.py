@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from streams.commands import main
 from streams.kafka.local import HOST, LocalKafka
-from streams.worker.names import INPUTS
+from streams.worker.names import WITH_LINKS
 from tests.monitor_scene import (
     CONTENT,
     GROWS_S,
@@ -39,7 +39,9 @@ def test_all_partitions_are_told_of_before_there_is_a_worker(scene: Scene) -> No
     With no group and no record each input and partition has its series, and they are 0.
     """
     found = scene.seen["empty"]
-    places = [(f"{scene.prefix}{name}", number) for name in INPUTS for number in range(PARTITIONS)]
+    places = [
+        (f"{scene.prefix}{name}", number) for name in WITH_LINKS.all for number in range(PARTITIONS)
+    ]
 
     for name in (LAG, OLDEST):
         told = {each: value for each, value in found.items() if each.startswith(name)}
@@ -55,7 +57,7 @@ def test_control_records_and_what_was_given_up_are_no_lag(scene: Scene) -> None:
     """
     for told in (scene.seen["control"], scene.of_worker["control"]):
         lags = {each: value for each, value in told.items() if each.startswith(LAG)}
-        assert len(lags) == len(INPUTS) * PARTITIONS
+        assert len(lags) == len(WITH_LINKS.all) * PARTITIONS
         assert set(lags.values()) == {0}, lags
     ages = {v for each, v in scene.seen["control"].items() if each.startswith(OLDEST)}
     assert ages == {0}
@@ -134,7 +136,7 @@ def test_a_check_for_cron_fails_and_says_what_waits(scene: Scene) -> None:
     assert 1 == told.exit_code
     assert {scene.places["many"], scene.places["late"]} == waits
     assert late["index", "erased"].startswith(f"{scene.prefix}training-")
-    assert len(found["inputs"]) == len(INPUTS) * PARTITIONS
+    assert len(found["inputs"]) == len(WITH_LINKS.all) * PARTITIONS
     topic, partition = scene.places["many"]
     assert f"objections: {topic}/{partition} waits for " in told.stderr
     assert "objections: store index has for " in told.stderr

@@ -139,14 +139,15 @@ def merge_inherited(known: Inheritance, news: Inheritance) -> Inheritance:
     merged = dict(known)
     for key, told in news.items():
         before = merged.get(key)
-        merged[key] = (
-            told
-            if before is None
-            else Inherited(before.flags | told.flags, min(before.filed_ms, told.filed_ms))
-        )
+        merged[key] = told if before is None else merge_one(before, told)
     while len(merged) > INHERITED_MAX:
         del merged[max(merged)]
     return merged
+
+
+def merge_one(known: Inherited, news: Inherited) -> Inherited:
+    """Return all that two say of one objection."""
+    return Inherited(known.flags | news.flags, min(known.filed_ms, news.filed_ms))
 
 
 def merge_filed(known: dict[str, int], news: dict[str, int]) -> dict[str, int]:

@@ -22,6 +22,7 @@ from streams.core.links import (
     ObjectionKey,
     merge_inherited,
     merge_link,
+    merge_one,
 )
 from streams.core.reasons import ALL_PRODUCTS
 from streams.core.user import User
@@ -43,11 +44,12 @@ class Kin:
             unfiled_ms = LONG_AGO_MS if flags & ALL_PRODUCTS else -LONG_AGO_MS
             told = Inherited(flags, facts.filed_ms.get(objection_id, unfiled_ms))
             key = user_id, objection_id
-            self.filed[key] = merge_inherited(self.filed, {key: told})[key]
+            known = self.filed.get(key)
+            self.filed[key] = told if known is None else merge_one(known, told)
         for other, link in facts.links.items():
             for one, another in ((user_id, other), (other, user_id)):
-                known = self.links[one].get(another)
-                self.links[one][another] = link if known is None else merge_link(known, link)
+                there = self.links[one].get(another)
+                self.links[one][another] = link if there is None else merge_link(there, link)
 
     def hear(self, user_id: str, facts: User) -> None:
         """Learn what the owner of *user_id* was told."""
