@@ -17,12 +17,12 @@ from streams.core.policy import Policy
 from streams.core.user import is_resolved, unresolved
 from streams.state import rows
 from streams.state.store import Memory, Store
+from streams.worker.copies import _store_rows
 from streams.worker.folded import Folded
 from streams.worker.intake import Fetched, Intake, take_in
 from streams.worker.names import ACCOUNT_AGES, CONTENT, INPUTS, NOTICES, OBJECTIONS
 from streams.worker.open_letters import OpenLetters, begin_index
 from streams.worker.partition import Partition
-from streams.worker.restore import _store_rows
 from tests.limits import limits
 from tests.making import NOW_MS, age, content, grown_up, notice, objection, to_bytes
 

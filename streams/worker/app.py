@@ -23,12 +23,13 @@ from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.state.store import Memory
 from streams.worker.agents import add_agents
+from streams.worker.copies import Changelogs
 from streams.worker.cycle import Cycle, Decoded
 from streams.worker.fetch import Fetch
 from streams.worker.http import HttpServer
 from streams.worker.names import INPUTS
 from streams.worker.partition import Partition
-from streams.worker.restore import Changelogs, Progress, Restore, Restored
+from streams.worker.restore import Progress, Restore, Restored
 from streams.worker.rounds import Assigned, Round, Start
 from streams.worker.status import WorkerStatus
 from streams.worker.stores import Stores

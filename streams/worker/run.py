@@ -30,6 +30,7 @@ from streams.policy_file import policy_of
 from streams.serving import Ending
 from streams.settings import Settings
 from streams.worker.app import ObjectionWorker, make_app, read_instance
+from streams.worker.copies import Changelogs
 from streams.worker.http import check_token
 from streams.worker.names import (
     AUDIT_TRAIL,
@@ -40,7 +41,6 @@ from streams.worker.names import (
     USERS_CHANGELOG,
 )
 from streams.worker.receipt_notes import Following
-from streams.worker.restore import Changelogs
 from streams.worker.rights import check_rights
 
 logger = logging.getLogger(__name__)
