@@ -31,6 +31,7 @@ from streams.worker.names import INPUTS
 from streams.worker.partition import Partition
 from streams.worker.restore import Progress, Restore, Restored
 from streams.worker.rounds import Assigned, Round, Start
+from streams.worker.standby import Standby
 from streams.worker.status import WorkerStatus
 from streams.worker.stores import Stores
 from streams.worker.trail import Trail
@@ -94,6 +95,8 @@ class ObjectionWorker(Service):
         self.cycle = Cycle(settings, self._publisher, self._fetch, metrics, self.status)
         self.status.partitions = self._stores.partitions = self.cycle.partitions
         metrics.watch(self.status)
+        self._standby = Standby(settings, self._memory, changelogs, self.on_failed)
+        self.status.standby_lag = self._standby.lag
         self._http = HttpServer(settings, self.status, metrics)
         self._restore: Restore | None = None
         self._assignment = -1
@@ -114,6 +117,8 @@ class ObjectionWorker(Service):
             await consumer.subscribed.wait()
             self._fetch.start()
             self._stores.start()
+            if self._settings.standby:
+                self._standby.start()
             await self.cycle.run()
         except asyncio.CancelledError:
             raise
@@ -135,6 +140,7 @@ class ObjectionWorker(Service):
         if self._fetch.is_alive():
             await asyncio.to_thread(self._fetch.join)
         self._watchdog.stop()
+        await asyncio.to_thread(self._standby.stop)
         await asyncio.to_thread(self._stores.stop)
         await self._http.stop()
 
@@ -212,6 +218,7 @@ class ObjectionWorker(Service):
         self.cycle.accept(assigned)
         self.status.assigned(assigned.partitions, member=True)
         logger.info("assigned: partitions %s", sorted(assigned.partitions))
+        await asyncio.to_thread(self._standby.leave, assigned.partitions)
         await self._consumer.faust_assigned(tps, assigned.generation)
         if not assigned.partitions:
             return

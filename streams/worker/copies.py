@@ -177,13 +177,13 @@ def _is_failure(settings: Settings, message: "Message") -> bool:
 def _read_rows(message: "Message") -> list[Row]:
     """Return the rows of the store that a changelog's record makes; say where a newer one lies."""
     try:
-        return _store_rows(message.key(), message.value())
+        return store_rows(message.key(), message.value())
     except rows.NewerRow as error:
         place = f"{message.topic()}/{message.partition()}/{message.offset()}"
         raise Halt(f"{place}: {error}") from error
 
 
-def _store_rows(key: bytes | None, value: bytes | None) -> list[Row]:
+def store_rows(key: bytes | None, value: bytes | None) -> list[Row]:
     """Return the rows of the store that a row of a changelog makes."""
     if key is None:
         return []

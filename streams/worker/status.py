@@ -31,6 +31,7 @@ class WorkerStatus:
 
     partitions: those that are restored and serving, shared with the cycle.
     peaks: the most items of fan-outs that were pending since none was, by partition.
+    standby_lag: asks the warm copies how many rows they are behind.
     restored_rows: asks a restore under way how many rows it has read; None where there is none.
     """
 
@@ -44,6 +45,7 @@ class WorkerStatus:
         self._stores = stores
         self.partitions: Mapping[int, Partition] = {}
         self.restored_rows: Callable[[], int] | None = None
+        self.standby_lag: Callable[[], Mapping[int, int]] = dict
         self._assigned: dict[int, float] = {}  # partition -> since when, by time.time()
         self._member = False
         self._serving: set[int] = set()
