@@ -27,6 +27,7 @@ from streams.worker.copies import Changelogs
 from streams.worker.cycle import Cycle, Decoded
 from streams.worker.fetch import Fetch
 from streams.worker.http import HttpServer
+from streams.worker.left_open import client_id, transactional_id
 from streams.worker.names import INPUTS
 from streams.worker.partition import Partition
 from streams.worker.restore import Progress, Restore, Restored
@@ -81,9 +82,9 @@ class ObjectionWorker(Service):
         self._changelogs = changelogs
         self._metrics = metrics
         self._memory = Memory(settings.block_cache_bytes)
-        self._publisher = Publisher(settings, f"{settings.group}-{instance}")
+        self._publisher = Publisher(settings, transactional_id(settings, instance))
         self._watchdog = Watchdog(lambda: self._publisher.call)
-        self._fetch = Fetch(settings, self, changelogs.partitions_n, f"objections-{instance}")
+        self._fetch = Fetch(settings, self, changelogs.partitions_n, client_id(settings, instance))
         self._stores = Stores(
             settings,
             metrics,

@@ -170,7 +170,11 @@ class Publisher:
             self._delivered[topic, partition] = offset + 1
 
     def _send_offsets(self, cycle: list[Folded], group_metadata: object) -> None:
-        """Send the positions that moved, or else some: the coordinator judges if we are fenced."""
+        """
+        Send the positions that moved, or else some: the coordinator judges if we are fenced.
+
+        Their metadata tell who we are to a worker that meets what we have left open.
+        """
         told = [(part.partition.number, part.told) for part in cycle if part.told]
         positions = {  # of two parts of a partition the later one's
             (topic, number): offset
@@ -178,7 +182,7 @@ class Publisher:
             for topic, offset in offsets.items()
         }
         offsets = [
-            TopicPartition(self._settings.topic(topic), number, offset)
+            TopicPartition(self._settings.topic(topic), number, offset, self._transactional_id)
             for (topic, number), offset in positions.items()
         ]
         self._insist(
