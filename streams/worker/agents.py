@@ -16,6 +16,7 @@ from streams.settings import Settings
 from streams.worker.cycle import Decoded
 from streams.worker.intake import take_in
 from streams.worker.names import INPUTS
+from streams.worker.spans import RecordSpans
 from streams.worker.transport import Batch, BatchSchema
 
 
@@ -24,11 +25,12 @@ def add_agents(
     settings: Settings,
     submit: Callable[[Decoded], None],
     fail: Callable[[BaseException], None],
+    spans: RecordSpans | None = None,
 ) -> None:
     """Give *app* an agent for each input; complete rounds go to *submit*, errors to *fail*."""
     subjects = settings.subjects()
     for topic in INPUTS:
-        _add_agent(app, settings.topic(topic), topic, subjects, submit, fail)
+        _add_agent(app, settings.topic(topic), topic, subjects, submit, fail, spans)
 
 
 def _add_agent(
@@ -38,12 +40,15 @@ def _add_agent(
     subjects: Subjects,
     submit: Callable[[Decoded], None],
     fail: Callable[[BaseException], None],
+    spans: RecordSpans | None,
 ) -> None:
     async def decode(stream: Any) -> None:
         async for event in stream.noack().events():
             batch: Batch = event.value
             try:
                 intakes = [take_in(fetched, full_topic, subjects) for fetched in batch.fetched]
+                if spans is not None:
+                    intakes = [spans.decoded(intake) for intake in intakes]
             except Exception as error:  # noqa: BLE001  (see above)
                 fail(error)
                 continue

@@ -110,9 +110,9 @@ class WorkerStatus:
                     waits = {received_ms for name, received_ms in delayed if name == topic}
                     published = [each for each in published if each not in waits]
                 self._metrics.published(topic, published, now_ms)
-            for topic, received_ms in part.fanned:
-                if topic not in CAUSED_BY_TIME:
-                    self._metrics.published(topic, [received_ms], now_ms)
+            for fanned in part.fanned:
+                if fanned.topic not in CAUSED_BY_TIME:
+                    self._metrics.published(fanned.topic, [fanned.received_ms], now_ms)
             self._finished(part)
             self._arrived(part)
             self._stores.committed(part)
@@ -178,7 +178,7 @@ class WorkerStatus:
     def _fanning_out(self) -> Iterator[tuple[int, Fanned]]:
         for number, partition in self.partitions.items():
             for job in partition.view.jobs.values():
-                yield number, Fanned(job.topic, job.received_ms)
+                yield number, Fanned(job.topic, job.received_ms, job.traceparent)
 
     def lag(self) -> Mapping[tuple[str, int], int]:
         """Return end offset minus position of each input."""
