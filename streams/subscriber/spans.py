@@ -108,12 +108,14 @@ class StoreSpans:
         if not waiting:
             return
         now_ns = time.time_ns()
+        phases: tuple[Phase, ...] = (HIDDEN,) if phase == HIDDEN else (HIDDEN, ERASED)  # implied
         for purge in waiting:
-            if purge.end <= offset and phase not in purge.said:
-                purge.said.add(phase)
-                attributes = {**self._store, **messaging(phase, "settle", *self._named(place))}
-                purge.span.child(phase, Kind.INTERNAL, purge.applied_ns, now_ns, attributes)
-        self._purges[place] = [each for each in waiting if each.said < {HIDDEN, ERASED}]
+            for each in phases:
+                if purge.end <= offset and each not in purge.said:
+                    purge.said.add(each)
+                    said = {**self._store, **messaging(each, "settle", *self._named(place))}
+                    purge.span.child(each, Kind.INTERNAL, purge.applied_ns, now_ns, said)
+        self._purges[place] = [purge for purge in waiting if ERASED not in purge.said]
 
     def forget(self) -> None:
         """Forget what was on its way: the places are others'."""

@@ -180,7 +180,7 @@ class _TellingOnce(SpanExporter):
                 )
             self._lost += len(spans)
         elif self._lost:
-            logger.warning("%s takes spans again, over %d are lost", self._target, self._lost)
+            logger.warning("%s takes spans again; lost are %d or more", self._target, self._lost)
             self._lost = 0
         return result
 
