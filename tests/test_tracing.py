@@ -9,15 +9,17 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
+from streams.core.times import read_rfc3339
 from streams.errors import UsageProblem
 from streams.kafka.local import LocalKafka
 from streams.proof import Record
 from streams.tracing.switch import exporter_asked_for
 from tests.collector import Collector, Seen
+from tests.explain_scene import explained, run_explain
 from tests.making import content, grown_up, notice, objection
 from tests.worker_process import (
     Inputs,
@@ -33,6 +35,7 @@ from tests.worker_settings import environ_of
 
 UID, CID, OID = "tracy-7d1", "photo-3c8", "objection-9e2"  # in no span
 ITEMS = 12
+ASKED = (UID, "--objection", OID, "--item", f"{CID}-0")
 WORKER, STORE = "objections-worker", "stores"
 CALLER = "00f067aa0ba902b7"
 TRACES = {name: uuid.uuid4().hex for name in ("objection", "item", "unsampled", "bad", "away")}
@@ -53,6 +56,8 @@ class Scene(NamedTuple):
     topic: dict[str, str]
     worker_log: str
     status: int
+    explained: Any
+    text: str
 
     def of(self, name: str, service: str = "") -> list[Seen]:
         """Return the spans of a trace, by their beginnings."""
@@ -94,7 +99,12 @@ def scene(kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> Scene:
     apply_topics(kafka, prefix)
     with Collector() as collector:
         worker = Worker(
-            kafka, prefix, folder / "state", FANOUT_INLINE_ITEMS=2, FANOUT_SLICE_ITEMS=3
+            kafka,
+            prefix,
+            folder / "state",
+            FANOUT_INLINE_ITEMS=2,
+            FANOUT_SLICE_ITEMS=3,
+            STORES="st=training-users+training-content",
         )
         worker.environ.update(collector.environ)
         with (
@@ -106,6 +116,9 @@ def scene(kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> Scene:
             worker.wait_ready()
             sent = play(inputs, watch, worker)
             wait_for(lambda: is_erased(collector), "the store's last word")
+            wait_for(lambda: is_complete(kafka, prefix), "the receipt is complete")
+            told = explained(kafka.bootstrap, prefix, *ASKED)
+            text = run_explain(kafka.bootstrap, prefix, *ASKED).stdout
             worker_log, returned = play_without(collector, inputs, watch, worker)
             sent |= returned
             collector.stop()
@@ -114,7 +127,8 @@ def scene(kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> Scene:
             watch.wait_until_caught_up(workers=[worker])
             status = worker.terminate()
     topic = {name: settings_of(kafka, prefix).topic(name) for name in ("objections", "content")}
-    return Scene(collector, sent, read_outputs(kafka, prefix), topic, worker_log, status)
+    outputs = read_outputs(kafka, prefix)
+    return Scene(collector, sent, outputs, topic, worker_log, status, told, text)
 
 
 def is_erased(collector: Collector) -> bool:
@@ -123,6 +137,12 @@ def is_erased(collector: Collector) -> bool:
     roots = [each for each in spans if each.service == STORE and each.kind == "CONSUMER"]
     erased = {each.parent_id for each in spans if each.name == "erased"}
     return ITEMS == purged_items(roots) and erased == {each.span_id for each in roots}
+
+
+def is_complete(kafka: LocalKafka, prefix: str) -> bool:
+    """Whether the objection's receipt says that all is done."""
+    told = explained(kafka.bootstrap, prefix, UID, "--objection", OID)["objection"]["actions"]
+    return bool(told) and told[0]["completed_at"] is not None
 
 
 def purged_items(roots: list[Seen]) -> int:
@@ -322,6 +342,35 @@ def test_a_collector_that_is_away_holds_up_nothing_and_is_told_of_once(scene: Sc
     assert "Failed to export" not in scene.worker_log
     assert (str(lost.partition), lost.offset) not in told
     assert 0 == scene.status
+
+
+def test_explain_tells_the_same_times_from_the_topics_alone(scene: Scene) -> None:
+    """
+    Of the decision, of an item and of the objection, with the trace: received, decided, published,
+    and when the store had hidden and erased it, all of it in order.
+    """
+    found, sent = scene.explained, scene.sent["objection"]
+    step = found["history"]["steps"][-1]
+    (action,) = found["objection"]["actions"]
+    answer = found["item"]["steps"][-1]
+    stages = ["received", "decided", "published", "hidden", "erased"]
+
+    assert sent.place == step["place"]
+    for timeline in (each["timeline"] for each in (step, action, answer)):
+        moments = timeline["moments"]
+        after_ms = [each["after_ms"] for each in moments]
+        assert TRACES["objection"] == timeline["trace_id"]
+        assert stages == [each["stage"] for each in moments]
+        assert [None, None, None, "st", "st"] == [each["store"] for each in moments]
+        assert sorted(after_ms) == after_ms
+        assert 0 == after_ms[0] < after_ms[-1]
+        assert sent.timestamp_ms == read_rfc3339(moments[0]["at"])
+    first = found["item"]["steps"][1]["timeline"]
+    assert TRACES["item"] == first["trace_id"]
+    assert "applied" == first["moments"][-1]["stage"]
+    assert ITEMS == action["items"]
+    assert f"; trace {TRACES['objection']}" in scene.text
+    assert f"\nObjection {OID}\n  filed " in scene.text
 
 
 def test_off_nothing_of_it_is_imported() -> None:
