@@ -17,6 +17,7 @@ from streams.core.times import read_rfc3339
 from streams.errors import UsageProblem
 from streams.kafka.local import LocalKafka
 from streams.proof import Record
+from streams.tracing.rate import SECOND_NS, Rate
 from streams.tracing.switch import exporter_asked_for
 from tests.collector import Collector, Seen
 from tests.explain_scene import explained, run_explain
@@ -371,6 +372,17 @@ def test_explain_tells_the_same_times_from_the_topics_alone(scene: Scene) -> Non
     assert ITEMS == action["items"]
     assert f"; trace {TRACES['objection']}" in scene.text
     assert f"\nObjection {OID}\n  filed " in scene.text
+
+
+def test_so_many_a_second_are_traced_and_content_leaves_room() -> None:
+    """
+    Whatever is sampled: a process makes spans for no more, and some are left for objections.
+    """
+    rate = Rate(per_s=4)
+
+    assert [True, True, False] == [rate.take(SECOND_NS, leave=2) for _ in range(3)]
+    assert [True, True, False] == [rate.take(SECOND_NS) for _ in range(3)]
+    assert rate.take(2 * SECOND_NS)
 
 
 def test_off_nothing_of_it_is_imported() -> None:

@@ -23,11 +23,12 @@ from streams.subscriber.following import Followed
 from streams.subscriber.places import is_settled
 from streams.tracing import Kind, OpenSpan, Spans
 from streams.tracing.messaging import header_of, messaging, tracestate_of
+from streams.tracing.rate import Rate
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
 
-GROUPS_MAX: Final = 1_000  # whose spans of a batch are made, and whose acknowledgements awaited
+GROUPS_MAX: Final = 1_000  # whose acknowledgements are awaited
 MS: Final = 1_000_000  # in ns
 
 
@@ -70,6 +71,7 @@ class StoreSpans:
         self._group = group
         self._store = {"objections.store": store}
         self._read: dict[tuple[Place, bytes], _Group] = {}
+        self._rate = Rate()
         self._fetched_ns = 0
         self._purges: dict[Place, list[_Purge]] = {}
 
@@ -90,9 +92,11 @@ class StoreSpans:
             if not is_settled(each.position) or (message.offset() or 0) < each.position.offset:
                 continue
             key = place, traceparent
-            if key not in self._read and len(self._read) >= GROUPS_MAX:
-                continue
-            self._read.setdefault(key, _Group(parent, message)).add(message)
+            if key not in self._read:
+                if not self._rate.take(self._fetched_ns):
+                    continue
+                self._read[key] = _Group(parent, message)
+            self._read[key].add(message)
 
     def applied(self, batch: Batch) -> None:
         """Tell the spans of what the store now has."""

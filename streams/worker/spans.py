@@ -24,8 +24,10 @@ from streams.core.trace_context import trace_context
 from streams.settings import Settings
 from streams.tracing import Kind, OpenSpan, Spans
 from streams.tracing.messaging import header_of, messaging, tracestate_of
+from streams.tracing.rate import TRACED_PER_S, Rate
 from streams.worker.folded import Folded
 from streams.worker.intake import Entry, Intake
+from streams.worker.names import CONTENT
 from streams.worker.rounds import Place, Round
 
 if TYPE_CHECKING:
@@ -63,6 +65,7 @@ class RecordSpans:
     def __init__(self, settings: Settings, spans: Spans) -> None:
         self._settings = settings
         self._spans = spans
+        self._rate = Rate()
         # By place, in the order of offsets: those on their way, and those decided.
         self._open: dict[Place, deque[_Record]] = {}
         self._open_n = 0
@@ -126,6 +129,9 @@ class RecordSpans:
         parent = trace_context(header_of(message, "traceparent"))
         offset = message.offset()
         if parent is None or not parent.sampled or offset is None or self._open_n >= OPEN_MAX:
+            return
+        leave = TRACED_PER_S // 2 if place[0] == CONTENT else 0  # for objections, ages and notices
+        if not self._rate.take(fetched_ns, leave=leave):
             return
         topic, number = self._settings.topic(place[0]), place[1]
         received_ns = min(message.timestamp()[1] * MS, fetched_ns)
