@@ -3,8 +3,11 @@ Spans of traced records, by a real worker and a real subscriber, at a real colle
 """
 
 import json
+import os
+import socket
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +17,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from streams.core.times import read_rfc3339
+from streams.core.trace_context import TraceContext, trace_context
 from streams.errors import UsageProblem
-from streams.kafka.local import LocalKafka
+from streams.kafka.local import HOST, LocalKafka
 from streams.proof import Record
+from streams.tracing import Kind, open_spans
 from streams.tracing.rate import SECOND_NS, Rate
 from streams.tracing.switch import exporter_asked_for
 from tests.collector import Collector, Seen
@@ -385,6 +390,38 @@ def test_so_many_a_second_are_traced_and_content_leaves_room() -> None:
     assert rate.take(2 * SECOND_NS)
 
 
+def test_a_collector_that_never_answers_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A process that ends gives what is left a moment, and not the exporter's ten seconds.
+    """
+    monkeypatch.setattr("streams.tracing.export.CLOSE_S", 0.2)
+    with socket.create_server((HOST, 0)) as silent:
+        port = silent.getsockname()[1]
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://{HOST}:{port}")
+        spans = open_spans("tests", os.environ)
+        assert spans is not None
+        span = spans.begin("process x", Kind.CONSUMER, TraceContext(1, 2, sampled=True), 1, {})
+        assert span is not None
+        span.end(2)
+        began_s = time.monotonic()
+        spans.close()
+
+        assert time.monotonic() - began_s < 5
+
+
+def test_a_sampler_that_is_asked_for_decides_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    OTEL_TRACES_SAMPLER holds as everywhere; what it leaves out has no span.
+    """
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "console")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
+    spans = open_spans("tests", os.environ)
+    assert spans is not None
+
+    assert spans.begin("x", Kind.CONSUMER, TraceContext(1, 2, sampled=True), 1, {}) is None
+    spans.close()
+
+
 def test_off_nothing_of_it_is_imported() -> None:
     """
     A worker and a subscriber that nobody asks for spans have not even read OpenTelemetry's code.
@@ -398,6 +435,37 @@ def test_off_nothing_of_it_is_imported() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert "[]" == done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    "header, valid",
+    [
+        (b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", True),
+        (b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00", True),
+        (b"cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-what-comes", True),
+        (b"cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", True),
+        (b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more", False),
+        (b"cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01.more", False),
+        (b"ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", False),
+        (b"00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01", False),
+        (b"00-00000000000000000000000000000000-00f067aa0ba902b7-01", False),
+        (b"00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01", False),
+        (b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1", False),
+        (b" 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", False),
+        ("00-٤bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".encode(), False),
+        (b"", False),
+        (None, False),
+    ],
+)
+def test_a_traceparent_is_read_as_w3c_writes_it(header: bytes | None, *, valid: bool) -> None:
+    """
+    Later versions may have more behind; nothing else may differ.
+    """
+    found = trace_context(header)
+
+    assert valid == (found is not None)
+    if found is not None and header is not None:
+        assert b"00" + header[2:55] == found.traceparent
 
 
 @pytest.mark.parametrize("command", ["worker", "subscribe --store s --sink sqlite:/nowhere"])
