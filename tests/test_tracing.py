@@ -66,6 +66,7 @@ class Scene(NamedTuple):
     status: int
     explained: Any
     text: str
+    without_stores: Any
 
     def of(self, name: str, service: str = "") -> list[Seen]:
         """Return the spans of a trace, by their beginnings."""
@@ -127,6 +128,7 @@ def scene(kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> Scene:
             wait_for_receipt(kafka, prefix)
             told = explained(kafka.bootstrap, prefix, *ASKED)
             text = run_explain(kafka.bootstrap, prefix, *ASKED).stdout
+            without_stores = explained(kafka.bootstrap, prefix, UID, "--no-stores")
             worker_log, returned = play_without(collector, inputs, watch, worker)
             sent |= returned
             collector.stop()
@@ -136,7 +138,7 @@ def scene(kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> Scene:
             status = worker.terminate()
     topic = {name: settings_of(kafka, prefix).topic(name) for name in ("objections", "content")}
     outputs = read_outputs(kafka, prefix)
-    return Scene(collector, sent, outputs, topic, worker_log, status, told, text)
+    return Scene(collector, sent, outputs, topic, worker_log, status, told, text, without_stores)
 
 
 def is_erased(collector: Collector) -> bool:
@@ -377,6 +379,8 @@ def test_explain_tells_the_same_times_from_the_topics_alone(scene: Scene) -> Non
     first = found["item"]["steps"][1]["timeline"]
     assert TRACES["item"] == first["trace_id"]
     assert "applied" == first["moments"][-1]["stage"]
+    without = scene.without_stores["history"]["steps"][-1]["timeline"]["moments"]
+    assert step["timeline"]["moments"][:3] == without
     assert ITEMS == action["items"]
     assert f"; trace {TRACES['objection']}" in scene.text
     assert f"\nObjection {OID}\n  filed " in scene.text

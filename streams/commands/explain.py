@@ -48,6 +48,12 @@ Say = Callable[[str], None]
     "--no-items", "without_items", is_flag=True, help="Leave out items: much less to read."
 )
 @click.option(
+    "--no-stores",
+    "without_stores",
+    is_flag=True,
+    help="Leave out what stores have made of decisions: less to read where they say much.",
+)
+@click.option(
     "--history",
     "steps",
     type=click.IntRange(min=0),
@@ -73,6 +79,7 @@ def explain(
     content_id: str | None,
     objection_id: str | None,
     without_items: bool,
+    without_stores: bool,
     steps: int,
     redact: bool,
     policy: Path | None,
@@ -105,7 +112,7 @@ def explain(
     listed = limit if list_items else 0
     wanted = Wanted(redact, not without_items, listed, content_id, steps, objection_id)
     with _progress() as say:
-        found = _look(settings, user_id, wanted, say)
+        found = _look(settings, user_id, wanted, say, stores=not without_stores)
     _print(found, as_json)
     if not found.ok:
         raise CheckFailed(
@@ -128,7 +135,9 @@ def _check_id(name: str, text: str) -> None:
         raise UsageProblem(f"{name} is {text[:40]!r}, expected an id of 1 to 256 bytes in UTF-8.")
 
 
-def _look(settings: "Settings", user_id: str, wanted: "Wanted", say: Say) -> "Explanation":
+def _look(
+    settings: "Settings", user_id: str, wanted: "Wanted", say: Say, *, stores: bool
+) -> "Explanation":
     """Return the explanation; a mismatch is looked at again, as it may be about to go."""
     from streams.explain import assemble
     from streams.explain.reading import Reading
@@ -147,6 +156,7 @@ def _look(settings: "Settings", user_id: str, wanted: "Wanted", say: Say) -> "Ex
         items=wanted.items,
         content_id=wanted.content_id,
         steps=wanted.steps,
+        stores=stores,
     ) as reading:
         found = look(reading)
         for pause_s in LOOK_AGAIN_S:
