@@ -155,6 +155,14 @@ PARTITIONS = Metric(
     "partitions",
     "Partitions the group has given to this worker: serving, or restoring as yet.",
 )
+STANDBY_LAG = Metric(
+    "objections_standby_lag_rows",
+    "gauge",
+    ("partition",),
+    "rows",
+    "Rows of state that this worker's warm copy of another's partition lacks; a series for each "
+    "copy, none where OBJECTIONS_STANDBY is off.",
+)
 
 STORE_PROPAGATION = Metric(
     "objections_store_propagation_seconds",
@@ -188,7 +196,7 @@ ACKNOWLEDGEMENTS_REFUSED = Metric(
 METRICS: Final = (
     PROPAGATION, OLDEST_UNPROPAGATED, EVENTS, PUBLISHED, TRANSACTIONS, CONSUMER_LAG,
     FANOUT_PENDING, CLOCK_OVERDUE, POLICY_PENDING, GRANTS_HELD, DEAD_LETTERS_OPEN,
-    RESTORED_ROWS, RESTORE, RESTORES, PARTITIONS,
+    RESTORED_ROWS, RESTORE, RESTORES, STANDBY_LAG, PARTITIONS,
     STORE_PROPAGATION, OLDEST_UNACKNOWLEDGED, STORE_REGRESSIONS, ACKNOWLEDGEMENTS_REFUSED,
 )  # fmt: skip
 
@@ -265,6 +273,7 @@ class Gauges(Protocol):
     def grants_held(self) -> Mapping[int, int]: ...
     def oldest_unacknowledged(self) -> Mapping[tuple[str, str], float]: ...
     def dead_letters_open(self) -> Mapping[str, int]: ...
+    def standby_lag(self) -> Mapping[int, int]: ...
     def partition_states(self) -> Mapping[str, int]: ...
 
 
@@ -436,6 +445,7 @@ class Metrics(Exposition):
             found[DEAD_LETTERS_OPEN] = {
                 (topic,): number for topic, number in self._source.dead_letters_open().items()
             }
+            found[STANDBY_LAG] = _by_partition(self._source.standby_lag())
             found[PARTITIONS] = {
                 (state,): number for state, number in self._source.partition_states().items()
             }

@@ -151,6 +151,14 @@ def count_from_1(value: str) -> int:
     return _whole(value, 1, _COUNT_MAX, "")
 
 
+def switch(value: str) -> bool:
+    """Return whether something is on."""
+    if value not in ("on", "off"):
+        message = "on or off"
+        raise ValueError(message)
+    return value == "on"
+
+
 def percent(value: str) -> float:
     """Return a share in percent."""
     try:

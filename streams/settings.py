@@ -45,6 +45,12 @@ VARIABLES: Mapping[str, tuple[str, str]] = {
     "TOPIC_PREFIX": ("none", "Put before every topic's name, internal ones included."),
     "GROUP": ("the prefix and 'objections'", "The consumer group of the workers."),
     "STATE_DIR": (DEFAULT_STATE_DIR, "Folder of the local stores; a copy, Kafka holds the truth."),
+    "STANDBY": (
+        "off",
+        "on: keep warm copies of the partitions that other workers own, to take them over within "
+        "a second however large they are. Each worker then reads all changelogs, and has room for "
+        "all of the state.",
+    ),
     "CLOCK_OFFSET_S": ("0", "Seconds added to the worker's clock, for tests and rehearsals."),
     "POLICY": ("built in", "The policy's YAML file."),
     "HTTP": (DEFAULT_HTTP, "HOST:PORT of status page and metrics; port 0 takes a free one."),
@@ -174,6 +180,7 @@ class Settings:
     topic_prefix: str = ""
     group: str = "objections"
     state_dir: Path = Path(DEFAULT_STATE_DIR)
+    standby: bool = False
     clock_offset_s: float = 0.0
     policy: Path | None = None
     http_host: str = DEFAULT_HTTP.partition(":")[0]
@@ -217,6 +224,7 @@ class Settings:
             topic_prefix=topic_prefix,
             group=reader.get("GROUP", f"{topic_prefix}objections", values.text),
             state_dir=reader.get("STATE_DIR", cls().state_dir, Path),
+            standby=reader.get("STANDBY", cls().standby, values.switch),
             clock_offset_s=reader.get("CLOCK_OFFSET_S", 0.0, values.seconds),
             policy=reader.get("POLICY", None, Path),
             http_host=http_host,

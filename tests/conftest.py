@@ -81,6 +81,6 @@ def prefix() -> str:
 
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the OBJECTIONS_ variables of whoever runs the tests out of them."""
-    for variable in [name for name in os.environ if name.startswith("OBJECTIONS_")]:
+    """Keep the OBJECTIONS_ and OTEL_ variables of whoever runs the tests out of them."""
+    for variable in [name for name in os.environ if name.startswith(("OBJECTIONS_", "OTEL_"))]:
         monkeypatch.delenv(variable)

@@ -13,6 +13,7 @@ from streams.core.policy import Policy
 from streams.explain.assemble import Wanted, explain
 from streams.explain.evidence import CONTENT_CHANGELOG, USERS_CHANGELOG, Evidence
 from streams.explain.explanation import Explanation, Fact
+from streams.explain.passage import PURGE_ACKS
 from streams.explain.reading import OF_ITEMS, OF_USERS
 from streams.proof import INPUTS, OUTPUTS, Record
 from streams.state import rows
@@ -86,7 +87,7 @@ class Told:
         found = Evidence(user_id, 0, "", content_id)
         found.committed = dict(self.folded)
         topics = {**self.topics, **self._changelogs()}
-        for topic in (*OF_USERS, *OF_ITEMS):
+        for topic in (*OF_USERS, *OF_ITEMS, PURGE_ACKS):
             for record in topics.get(topic, []):
                 if found.wants(topic, record.key):
                     found.take(topic, record)

@@ -16,7 +16,7 @@ from streams.core.verdict import decide
 from streams.setting_values import Store as DataStore
 from streams.state import rows
 from streams.state.store import Memory, Store
-from streams.worker import restore
+from streams.worker.copies import store_rows
 from streams.worker.receipt_notes import Following
 from streams.worker.receipt_rows import Part
 from streams.worker.receipts import Receipts
@@ -157,7 +157,7 @@ class Desk:
             self.store.close()
             self.store = Store(self._folder / f"anew{next(self._names)}", MEMORY)
             for key, value in self._changelog.items():
-                self.store.write(restore._store_rows(key, value), {})
+                self.store.write(store_rows(key, value), {})
         self.receipts = self._make()
         self.follow()
 

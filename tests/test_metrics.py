@@ -50,6 +50,9 @@ class Measured:
     def dead_letters_open(self) -> dict[str, int]:
         return {"eu.objections": 2}
 
+    def standby_lag(self) -> dict[int, int]:
+        return {2: 40}
+
     def partition_states(self) -> dict[str, int]:
         return {"serving": 3, "restoring": 1}
 

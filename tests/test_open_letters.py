@@ -17,12 +17,12 @@ from streams.core.policy import Policy
 from streams.core.user import is_resolved, unresolved
 from streams.state import rows
 from streams.state.store import Memory, Store
+from streams.worker.copies import store_rows
 from streams.worker.folded import Folded
 from streams.worker.intake import Fetched, Intake, take_in
 from streams.worker.names import ACCOUNT_AGES, CONTENT, INPUTS, NOTICES, OBJECTIONS
 from streams.worker.open_letters import OpenLetters, begin_index
 from streams.worker.partition import Partition
-from streams.worker.restore import _store_rows
 from tests.limits import limits
 from tests.making import NOW_MS, age, content, grown_up, notice, objection, to_bytes
 
@@ -186,7 +186,7 @@ def test_the_count_is_what_all_of_the_state_comes_to(
         begin_index(restored)
         kinds = (rows.USER, rows.JOB, rows.DEAD_LETTER, rows.POSITION)
         changelog = chain.from_iterable(desk.store.scan(kind) for kind in kinds)
-        restored.write([row for each in changelog for row in _store_rows(*each)], {})
+        restored.write([row for each in changelog for row in store_rows(*each)], {})
         assert desk.open() == _without_zeros(OpenLetters(restored, PREFIX).counts())
         desk.store.close()
         restored.close()

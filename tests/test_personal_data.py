@@ -27,7 +27,15 @@ IMPERSONAL = frozenset(
             "phase",
             "at",
         ),
-        *("ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "traceparent"),
+        *(
+            "ce_specversion",
+            "ce_id",
+            "ce_source",
+            "ce_type",
+            "ce_time",
+            "traceparent",
+            "tracestate",
+        ),
         *(
             "objections_epoch",
             "objections_revision",

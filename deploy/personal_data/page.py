@@ -105,7 +105,7 @@ OUTSIDE: Final = (
 _TAIL: Final = """
 ## Nowhere
 
-Metrics, `/healthz`, `/readyz`, the status page and the purge acknowledgements hold no id \
+Metrics, spans, `/healthz`, `/readyz`, the status page and the purge acknowledgements hold no id \
 of a user or an item and no date of birth.
 """
 

@@ -39,7 +39,19 @@ Say = Callable[[str], None]
 )
 @click.option("--item", "content_id", metavar="CONTENT_ID", help="Tell one item with its history.")
 @click.option(
+    "--objection",
+    "objection_id",
+    metavar="OBJECTION_ID",
+    help="Tell how far one objection has got.",
+)
+@click.option(
     "--no-items", "without_items", is_flag=True, help="Leave out items: much less to read."
+)
+@click.option(
+    "--no-stores",
+    "without_stores",
+    is_flag=True,
+    help="Leave out what stores have made of decisions: less to read where they say much.",
 )
 @click.option(
     "--history",
@@ -65,7 +77,9 @@ def explain(
     list_items: bool,
     limit: int,
     content_id: str | None,
+    objection_id: str | None,
     without_items: bool,
+    without_stores: bool,
     steps: int,
     redact: bool,
     policy: Path | None,
@@ -74,8 +88,9 @@ def explain(
     Explain why USER's data may be used for training, or may not.
 
     Facts in force and superseded, the reasons against each product with the records that cause
-    them, what changes next by itself, the history, and the items.  Read from the topics, beside
-    running workers or without any; nothing is written.  What is shown is personal data: birth dates
+    them, what changes next by itself, the history, and the items; and when what was decided had got
+    how far, up to what stores have hidden and erased.  Read from the topics, beside running workers
+    or without any; nothing is written.  What is shown is personal data: birth dates
     are, unless --redact is given; the content of items and the values of unreadable records never
     are, and of a deleted account only that it was deleted.
 
@@ -87,14 +102,17 @@ def explain(
     _check_id("USER", user_id)
     if content_id is not None:
         _check_id("--item", content_id)
+    if objection_id is not None:
+        _check_id("--objection", objection_id)
     settings = read_settings(bootstrap)
     if policy is not None:
         settings = replace(settings, policy=policy)
     from streams.explain.assemble import Wanted
 
-    wanted = Wanted(redact, not without_items, limit if list_items else 0, content_id, steps)
+    listed = limit if list_items else 0
+    wanted = Wanted(redact, not without_items, listed, content_id, steps, objection_id)
     with _progress() as say:
-        found = _look(settings, user_id, wanted, say)
+        found = _look(settings, user_id, wanted, say, stores=not without_stores)
     _print(found, as_json)
     if not found.ok:
         raise CheckFailed(
@@ -117,7 +135,9 @@ def _check_id(name: str, text: str) -> None:
         raise UsageProblem(f"{name} is {text[:40]!r}, expected an id of 1 to 256 bytes in UTF-8.")
 
 
-def _look(settings: "Settings", user_id: str, wanted: "Wanted", say: Say) -> "Explanation":
+def _look(
+    settings: "Settings", user_id: str, wanted: "Wanted", say: Say, *, stores: bool
+) -> "Explanation":
     """Return the explanation; a mismatch is looked at again, as it may be about to go."""
     from streams.explain import assemble
     from streams.explain.reading import Reading
@@ -130,7 +150,13 @@ def _look(settings: "Settings", user_id: str, wanted: "Wanted", say: Say) -> "Ex
         return assemble.explain(reading.look(), policy, now_ms, wanted)
 
     with Reading(
-        settings, user_id, say, items=wanted.items, content_id=wanted.content_id
+        settings,
+        user_id,
+        say,
+        items=wanted.items,
+        content_id=wanted.content_id,
+        steps=wanted.steps,
+        stores=stores,
     ) as reading:
         found = look(reading)
         for pause_s in LOOK_AGAIN_S:

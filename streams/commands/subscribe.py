@@ -1,5 +1,6 @@
 """`objections subscribe`: follows the outputs into a data store."""
 
+import os
 import re
 import signal
 import sys
@@ -7,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -16,6 +17,11 @@ from streams.errors import UsageProblem
 from streams.serving import log_to_stderr
 from streams.setting_values import STORE_TOPICS
 from streams.sinks.urls import SINKS, make_eraser, make_sink
+
+if TYPE_CHECKING:
+    from streams.tracing import Spans
+
+SERVICE: Final = "objections-subscribe"  # among others that send spans
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _FOLLOWABLE = tuple(name for name in STORE_TOPICS if name != "eligibility")
@@ -69,9 +75,11 @@ def subscribe(
     _check(store, names)
     settings = read_settings(bootstrap)
     from streams.subscriber import Subscriber
+    from streams.tracing import open_spans
 
     log_to_stderr()
-    with _shown(store) as show, _flag(ready_file) as mark:
+    spans = open_spans(SERVICE, os.environ)
+    with _shown(store) as show, _flag(ready_file) as mark, _closed_after(spans):
 
         def progress(found: Any) -> None:
             show(found)
@@ -85,6 +93,7 @@ def subscribe(
             group=group,
             eraser=make_eraser(url),
             progress=progress,
+            spans=spans,
         )
         _stop_by_signals(subscriber.stop)
         subscriber.run(once=once)
@@ -111,6 +120,16 @@ def _stop_by_signals(stop: Callable[[], None]) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, asked)
+
+
+@contextmanager
+def _closed_after(spans: "Spans | None") -> Iterator[None]:
+    """Send the spans that are left, in the end."""
+    try:
+        yield
+    finally:
+        if spans is not None:
+            spans.close()
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from streams.explain.facts import Facts
 from streams.explain.history import history_of
 from streams.explain.items import items_of, story_of
 from streams.explain.reasons import products_of
+from streams.explain.timeline import objection_story
 from streams.explain.words import Shown, changes_between, reason_sets, shown_changes
 from streams.worker.names import CONTENT, WITH_LINKS
 
@@ -38,6 +39,7 @@ class Wanted(NamedTuple):
 
     items: whether the topics of items were read; listed: how many of them to list.
     content_id: an item to tell in full.  steps: how many of the history.
+    objection_id: an objection whose way is told.
     """
 
     redact: bool = False
@@ -45,6 +47,7 @@ class Wanted(NamedTuple):
     listed: int = 0
     content_id: str | None = None
     steps: int = 100
+    objection_id: str | None = None
 
 
 def explain(evidence: Evidence, policy: Policy, now_ms: int, wanted: Wanted) -> Explanation:
@@ -61,6 +64,9 @@ def explain(evidence: Evidence, policy: Policy, now_ms: int, wanted: Wanted) -> 
     story = None
     if wanted.content_id is not None:
         story = story_of(wanted.content_id, evidence, products, show)
+    objection = None
+    if wanted.objection_id is not None:
+        objection = objection_story(wanted.objection_id, evidence)
     return Explanation(
         FORMAT,
         evidence.user_id,
@@ -82,6 +88,7 @@ def explain(evidence: Evidence, policy: Policy, now_ms: int, wanted: Wanted) -> 
         story,
         tuple(_positions(evidence)),
         evidence.name if evidence.name != evidence.user_id else None,
+        objection,
     )
 
 

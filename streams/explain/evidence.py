@@ -25,8 +25,10 @@ from streams.core.outputs import Eligibility
 from streams.core.refusals import REFUSALS
 from streams.core.subjects import PLAIN, Subjects
 from streams.core.tells import facts_of
+from streams.core.trace_context import trace_context
 from streams.core.user import NOBODY, User, is_resolved, merge
 from streams.errors import BadRecord
+from streams.explain.passage import PURGE_ACKS, RECEIPTS, Outputs, Passage, whole
 from streams.proof.records import Record
 from streams.state import rows
 from streams.worker.names import (
@@ -56,6 +58,7 @@ class Stated(NamedTuple):
     One input record about the user; *facts* are what it adds to what is known of them.
 
     error: why it is a bad one, "" for a good one.  content_id, item: of a `content` record.
+    trace_id: of the `traceparent` it carries.
     """
 
     topic: str
@@ -67,14 +70,20 @@ class Stated(NamedTuple):
     error: str = ""
     content_id: str | None = None
     item: Item | None = None
+    trace_id: str | None = None
 
 
 class Said(NamedTuple):
-    """A decision as `eligibility` says it; *repeated*: the records of it that follow the first."""
+    """
+    A decision as `eligibility` says it; *repeated*: the records of it that follow the first.
+
+    outputs: all that it caused.
+    """
 
     place: str
     published_ms: int
     value: Eligibility
+    outputs: Outputs
     repeated: int = 0
     last_place: str = ""
 
@@ -121,7 +130,7 @@ class Evidence:
         self.garbled: list[str] = []  # records of `eligibility` that hold no decision
         self.permissions: dict[str, Published] = {}
         self.answers: dict[str, Published] = {}
-        self.item_answers: list[tuple[int, Published]] = []  # published_ms, of *content_id*
+        self.item_answers: list[tuple[Outputs, Published]] = []  # of *content_id*
         self.item_stated: list[Stated] = []
         self.causing: list[Stated] = []  # `content` records that caused a decision
         self.unreadable_content: list[Stated] = []
@@ -129,6 +138,7 @@ class Evidence:
         self.content_offsets_unfolded: list[int] = []
         self.lacking: list[Stated] = []
         self.name = subjects.of(user_id)  # in state and outputs
+        self.passage = Passage(topic_prefix, number, self.name)
         self._subjects = subjects
         self._named_by = ""
         self._input_key = user_id.encode()
@@ -170,6 +180,8 @@ class Evidence:
             return key.partition(b"/")[2] == self._key
         if topic in ("eligibility", TELLS):
             return key == self._key
+        if topic in (RECEIPTS, PURGE_ACKS):
+            return self.passage.wants(topic, key)
         return topic == "training-content" or key == self._input_key
 
     def check_naming(self) -> None:
@@ -183,18 +195,22 @@ class Evidence:
             self._take_user_row(record.key or b"", record.value)
         elif topic == CONTENT_CHANGELOG:
             self._take_item_row(record.key or b"", record.value)
-        elif topic == TELLS:
-            self.stated.append(_told(record))
         elif topic in WITH_LINKS.users:
-            self.stated.append(_renamed(state(topic, record), self._subjects))
+            said = _told(record) if topic == TELLS else state(topic, record)
+            self.stated.append(_renamed(said, self._subjects))
         elif topic == CONTENT:
             self._take_content(state(topic, record))
         elif topic == "eligibility":
             self._take_decision(record)
         elif topic == "training-users":
             self.permissions[record.key_text.partition("/")[0]] = _published(record)
+            self.passage.output(topic, record)
         elif topic == "training-content":
             self._take_answer(record)
+        elif topic == RECEIPTS:
+            self.passage.receipt(record)
+        elif topic == PURGE_ACKS:
+            self.passage.ack(record)
         else:
             assert topic == DEAD_LETTERS, topic
             self._take_dead_letter(record)
@@ -286,7 +302,8 @@ class Evidence:
             again = last._replace(repeated=last.repeated + 1, last_place=place)
             self.decisions[-1] = again
             return
-        self.decisions.append(Said(place, record.timestamp_ms, value, 0, place))
+        outputs = self.passage.decision(record)
+        self.decisions.append(Said(place, record.timestamp_ms, value, outputs, 0, place))
 
     def _take_dead_letter(self, letter: Record) -> None:
         names = ("dlq_topic", "dlq_partition", "dlq_offset", "dlq_error", "dlq_detail")
@@ -298,12 +315,21 @@ class Evidence:
             return
         found, content_id = _published(record), record.key_text
         self.answers[content_id] = found
+        self.passage.output("training-content", record)
         if content_id == self.content_id:
-            self.item_answers.append((record.timestamp_ms, found))
+            outputs = Outputs(record)
+            outputs.add("training-content", record)
+            self.item_answers.append((outputs, found))
 
 
 def state(topic: str, record: Record) -> Stated:
     """Return what an input *record* of *topic* (as in the contract) says."""
+    trace = trace_context(record.header("traceparent"))
+    said = _state(topic, record)
+    return said if trace is None else said._replace(trace_id=f"{trace.trace_id:032x}")
+
+
+def _state(topic: str, record: Record) -> Stated:
     key, value, received_ms = record.key, record.value, record.timestamp_ms
     place, offset = record.place, record.offset
     resolves = resolved_by(record.headers)
@@ -332,18 +358,12 @@ def _told(record: Record) -> Stated:
 
 def _renamed(said: Stated, subjects: Subjects) -> Stated:
     """Return *said* with linked accounts as state and outputs name them."""
-    if not said.facts.links:
+    if not said.facts.links or said.topic == TELLS:
         return said
     links = {subjects.of(other): link for other, link in said.facts.links.items()}
     return said._replace(facts=replace(said.facts, links=links))
 
 
 def _published(record: Record) -> Published:
-    epoch, revision = _whole(record, "objections_epoch"), _whole(record, "objections_revision")
+    epoch, revision = whole(record, "objections_epoch"), whole(record, "objections_revision")
     return Published(record.offset, epoch, revision, record.value is not None)
-
-
-def _whole(record: Record, header: str) -> int:
-    """Return the number in *header*; 0 where there is none: then no worker wrote the record."""
-    text = record.header(header) or b""
-    return int(text) if text.isdigit() and len(text) < 20 else 0

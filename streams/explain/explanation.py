@@ -136,6 +136,32 @@ class NextChange(Struct, frozen=True):
     changes: tuple[Change, ...]
 
 
+class Moment(Struct, frozen=True):
+    """
+    stage: `received`, `decided`, `published`; of a *store* `hidden` and `erased`, or `applied`
+        where nothing is purged.
+    at: null while it has not come to that; after_ms: since it was received.
+    """
+
+    stage: str
+    store: str | None
+    at: str | None
+    after_ms: int | None
+
+
+class Timeline(Struct, frozen=True):
+    """
+    When what one record caused had got how far, in that order.
+
+    Stores' words are told as `purge-acks` still holds them: exactly for a day, and after that as
+    the latest time it can have been.
+    trace_id: of the `traceparent` that the record carried.
+    """
+
+    trace_id: str | None
+    moments: tuple[Moment, ...]
+
+
 class Step(Struct, frozen=True):
     """
     One step of the history: an input record, a decision, or both where the one caused the other.
@@ -146,6 +172,7 @@ class Step(Struct, frozen=True):
         decided in one batch with others, or the epoch it caused has left the log; `pending`.
     epoch, changes, published: of the decision; *changes* are those since the epoch before.
     unreadable: the record is a bad one.
+    timeline: of what was decided, or waits to be; null where it is not known.
     """
 
     at: str | None
@@ -157,6 +184,7 @@ class Step(Struct, frozen=True):
     changes: tuple[Change, ...]
     published: str | None
     unreadable: bool
+    timeline: Timeline | None = None
 
 
 class History(Struct, frozen=True):
@@ -197,11 +225,16 @@ class ItemShown(Struct, frozen=True):
 
 
 class ItemStep(Struct, frozen=True):
-    """A record of an item: of `content`, or its answer on `training-content`."""
+    """
+    A record of an item: of `content`, or its answer on `training-content`.
+
+    timeline: of an answer, from the record that caused it; null where it is not known.
+    """
 
     at: str
     place: str
     says: str
+    timeline: Timeline | None = None
 
 
 class ItemStory(Struct, frozen=True):
@@ -211,6 +244,24 @@ class ItemStory(Struct, frozen=True):
     item: ItemShown | None
     reasons: tuple[ReasonShown, ...]
     steps: tuple[ItemStep, ...]
+    notes: tuple[str, ...]
+
+
+class ActionTold(Struct, frozen=True):
+    """An objection's receipt; its withdrawal has another.  *items*: answered because of it."""
+
+    action: str
+    items: int
+    completed_at: str | None
+    reopened_at: str | None
+    timeline: Timeline
+
+
+class ObjectionStory(Struct, frozen=True):
+    """One objection: how far it has got, and its withdrawal."""
+
+    objection_id: str
+    actions: tuple[ActionTold, ...]
     notes: tuple[str, ...]
 
 
@@ -265,6 +316,7 @@ class Explanation(Struct, frozen=True):
     pending: records about the user that are not decided yet, the first of them.
     pending_content, pending_content_from: how many `content` records are not, and from where on.
     subject: how outputs name the user, where that is not by the id.
+    objection: the one that was asked for.
     """
 
     format: int
@@ -287,3 +339,4 @@ class Explanation(Struct, frozen=True):
     item: ItemStory | None
     positions: tuple[Position, ...]
     subject: str | None = None
+    objection: ObjectionStory | None = None

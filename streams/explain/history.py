@@ -15,6 +15,7 @@ from streams.core.user import NOBODY, merge
 from streams.core.verdict import Decision, decide
 from streams.explain.evidence import Evidence, Said, Stated
 from streams.explain.explanation import PENDING, Change, History, Step
+from streams.explain.timeline import of_decision, of_pending
 from streams.explain.words import Shown, changes_between
 from streams.worker.names import WITH_LINKS
 
@@ -67,11 +68,11 @@ def _steps(
             yield order, _without_decision(said, evidence, changed, show)
             continue
         told.add(number)
-        yield order, _step(decisions[number], changes[number], said, show)
+        yield order, _step(decisions[number], changes[number], said, evidence, show)
     for number, decision in enumerate(decisions):
         if number not in told:
             at_ms = read_rfc3339(decision.value.decided_at)
-            step = _step(decision, changes[number], None, show)
+            step = _step(decision, changes[number], None, evidence, show)
             yield (at_ms, len(WITH_LINKS.all), decision.value.epoch), step
 
 
@@ -79,6 +80,7 @@ def _step(
     decision: Said,
     changes: tuple[Change, ...],
     said: Stated | None,
+    evidence: Evidence,
     show: Shown,
 ) -> Step:
     cause = decision.value.cause
@@ -96,6 +98,7 @@ def _step(
         changes,
         decision.place,
         said is not None and bool(said.error),
+        None if of_age and show.redact else of_decision(decision, said, evidence),
     )
 
 
@@ -114,6 +117,7 @@ def _without_decision(said: Stated, evidence: Evidence, changed: set[str], show:
         (),
         None,
         bool(said.error),
+        of_pending(said) if effect == PENDING else None,
     )
 
 

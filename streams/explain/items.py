@@ -3,7 +3,7 @@ A user's items: counted by what is published and by reason, some of them listed,
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from streams.core.fanout import PURGE, Job
 from streams.core.item import NO_REVISION, Item
@@ -21,6 +21,7 @@ from streams.explain.explanation import (
     ReasonShown,
 )
 from streams.explain.reasons import answer_place, item_reasons_of, unreadable_places
+from streams.explain.timeline import of_answer, of_pending
 from streams.explain.words import Shown
 
 
@@ -95,10 +96,7 @@ def story_of(
 ) -> ItemStory:
     """Return one item with all that its topics still hold of it."""
     item = evidence.items.get(content_id)
-    steps = [
-        (received_ms, ItemStep(rfc3339(received_ms), place, says))
-        for received_ms, place, says in _records(evidence, show)
-    ]
+    steps = list(_steps(evidence, show))
     notes = []
     if not steps and item is None:
         notes.append("no record of this user has this content_id")
@@ -121,14 +119,21 @@ def story_of(
     return ItemStory(content_id, shown, reasons, ordered, tuple(notes))
 
 
-def _records(evidence: Evidence, show: Shown) -> Iterable[tuple[int, str, str]]:
+def _steps(evidence: Evidence, show: Shown) -> Iterator[tuple[int, ItemStep]]:
+    """Yield steps with the times that order them."""
     deleted = evidence.row is not None and evidence.row.user.deleted
     for said in () if deleted else evidence.item_stated:
-        yield said.received_ms, said.place, _says(said, evidence, show)
-    for published_ms, answer in evidence.item_answers:
+        at_ms = said.received_ms
+        pending = said.offset >= evidence.read_to("content")
+        timeline = of_pending(said) if pending else None
+        yield at_ms, ItemStep(rfc3339(at_ms), said.place, _says(said, evidence, show), timeline)
+    for outputs, answer in evidence.item_answers:
         what = "allowed" if answer.stands else "purged"
         says = f"{what} (epoch {answer.epoch}, revision {answer.revision})"
-        yield published_ms, answer_place(answer, evidence), says
+        at_ms, place = outputs.published_ms, answer_place(answer, evidence)
+        # When it was due is a birthday, and that of a deleted account's records is not told.
+        timeline = None if show.redact or deleted else of_answer(outputs, evidence)
+        yield at_ms, ItemStep(rfc3339(at_ms), place, says, timeline)
 
 
 def _says(said: Stated, evidence: Evidence, show: Shown) -> str:

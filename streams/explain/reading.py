@@ -16,6 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from streams.errors import CheckFailed, Unreachable
 from streams.explain.evidence import CONTENT_CHANGELOG, USERS_CHANGELOG, Evidence
+from streams.explain.passage import PURGE_ACKS, RECEIPTS
 from streams.kafka import admin
 from streams.kafka.partitioner import partition_of
 from streams.kafka.reader import committed, fetch, reader
@@ -31,6 +32,7 @@ OF_USERS: Final = (
     "training-users",
     DEAD_LETTERS,
     *WITH_LINKS.users,
+    RECEIPTS,
 )
 OF_ITEMS: Final = (CONTENT_CHANGELOG, "training-content", CONTENT)
 assert set(DECISIONS) < {*OF_USERS, *OF_ITEMS}
@@ -48,8 +50,9 @@ class Reading:
     """
     Looks at the user *user_id*; *say* is told of progress, with items only where wanted.
 
-    content_id: an item whose whole history is kept.  Raises Unreachable where Kafka does not answer
-    and CheckFailed, naming them, where topics are missing or their counts of partitions differ.
+    content_id: an item whose whole history is kept.  steps: of how many decisions, the latest, it
+    is told what *stores* have made of them.  Raises Unreachable where Kafka does not answer and
+    CheckFailed, naming them, where topics are missing or their counts of partitions differ.
     """
 
     def __init__(
@@ -60,9 +63,13 @@ class Reading:
         *,
         items: bool = True,
         content_id: str | None = None,
+        steps: int = 0,
+        stores: bool = True,
     ) -> None:
         self._settings = settings
         self._say = say
+        self._steps = steps
+        self._stores = stores
         counted = admin.count_present(
             settings,
             (*OF_USERS, *OF_ITEMS),
@@ -101,6 +108,8 @@ class Reading:
             self.evidence.ends = {topic: ends[topic] for topic in self._inputs if topic in ends}
             for topic, end in ends.items():
                 self._read(topic, end)
+            if self._stores:
+                self._read_acks()
         except KafkaException as error:
             raise self._unreachable(error) from error
         self._say("")
@@ -114,8 +123,34 @@ class Reading:
         for (full, _), offset in found.items():
             self.evidence.committed[names[full]] = offset
 
+    def _read_acks(self) -> None:
+        """
+        Read what stores have said since the first output that is told was published.
+
+        All stores say it in one partition, often: so from there, and not from the beginning.
+        """
+        if PURGE_ACKS not in self._positions:
+            decisions = self.evidence.decisions
+            told = decisions[max(len(decisions) - self._steps, 0) :]
+            times_ms = [each.published_ms for each in told]
+            times_ms += [outputs.published_ms for outputs, _ in self.evidence.item_answers]
+            if not times_ms:
+                return
+            since = TopicPartition(self._settings.topic(PURGE_ACKS), 0, min(times_ms))
+            (found,) = self._consumer.offsets_for_times([since], timeout=SILENCE_S)
+            if found.error is not None:
+                raise KafkaException(found.error)
+            # Behind the end, as it is where nothing was said since, there is nothing to read.
+            self._positions[PURGE_ACKS] = (
+                found.offset if found.offset >= 0 else self._end(PURGE_ACKS)
+            )
+        self._read(PURGE_ACKS, self._end(PURGE_ACKS))
+
+    def _number_of(self, topic: str) -> int:
+        return 0 if topic == PURGE_ACKS else self.evidence.number
+
     def _end(self, topic: str) -> int:
-        place = TopicPartition(self._settings.topic(topic), self.evidence.number)
+        place = TopicPartition(self._settings.topic(topic), self._number_of(topic))
         found = self._consumer.get_watermark_offsets(place, SILENCE_S)
         if found is None:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
@@ -128,7 +163,8 @@ class Reading:
             return
         full_name = self._settings.topic(topic)
         self._consumer.list_topics(full_name, timeout=ANSWER_S)  # or it learns of the leader late
-        self._consumer.assign([TopicPartition(full_name, self.evidence.number, begin)])
+        number = self._number_of(topic)
+        self._consumer.assign([TopicPartition(full_name, number, begin)])
         heard_s, told_s = time.monotonic(), 0.0
         while self._positions[topic] < end:
             messages = fetch(self._consumer, READ_S, READ_RECORDS)
@@ -141,7 +177,7 @@ class Reading:
             if now_s - told_s > TOLD_S:
                 told_s = now_s
                 at = min(self._positions[topic], end)
-                self._say(f"reading {full_name}/{self.evidence.number}: {at:,} of {end:,}")
+                self._say(f"reading {full_name}/{number}: {at:,} of {end:,}")
         self._consumer.unassign()
 
     def _take(self, topic: str, messages: list[Message], end: int) -> None:

@@ -18,8 +18,10 @@ from streams.explain.explanation import (
     ItemShown,
     ItemsShown,
     ItemStory,
+    ObjectionStory,
     ReasonShown,
     Step,
+    Timeline,
 )
 from streams.explain.words import shown_changes
 
@@ -61,6 +63,9 @@ def _lines(found: Explanation) -> Iterator[str]:
         yield from _section("Items", _items(found.items))
     if found.item is not None:
         yield from _section(f"Item {found.item.content_id}", _story(found.item))
+    if found.objection is not None:
+        title = f"Objection {found.objection.objection_id}"
+        yield from _section(title, _objection(found.objection))
 
 
 def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
@@ -155,7 +160,9 @@ def _history(found: Explanation) -> Iterator[str]:
     yield from history.notes
     if history.steps_total > len(history.steps):
         yield f"the latest {len(history.steps)} of {history.steps_total:,} steps (--history N)"
-    yield from (_step(each) for each in history.steps)
+    for each in history.steps:
+        yield _step(each)
+        yield from _timeline(each.timeline)
 
 
 def _step(step: Step) -> str:
@@ -202,4 +209,34 @@ def _story(story: ItemStory) -> Iterator[str]:
     if story.item is not None:
         yield _item(story.item)
     yield from (f"  {line}" for line in _reasons(story.reasons))
-    yield from (f"{each.at}  {each.place}: {each.says}" for each in story.steps)
+    for each in story.steps:
+        yield f"{each.at}  {each.place}: {each.says}"
+        yield from _timeline(each.timeline)
+
+
+def _objection(story: ObjectionStory) -> Iterator[str]:
+    yield from story.notes
+    for each in story.actions:
+        yield f"{each.action} {each.timeline.moments[0].at}, {each.items:,} items answered"
+        yield from _timeline(each.timeline)
+        if each.reopened_at is not None:
+            yield f"    reopened {each.reopened_at}, as a store went back"
+        yield f"    completed {each.completed_at or 'not yet'}"
+
+
+def _timeline(timeline: Timeline | None) -> Iterator[str]:
+    """Yield when it had got how far since it was received, in one line."""
+    if timeline is None:
+        return
+    words = []
+    for each in timeline.moments[1:]:
+        name = each.stage if each.store is None else f"{each.stage} in {each.store}"
+        words.append(
+            f"{name} not yet" if each.after_ms is None else f"{name} {_after(each.after_ms)}"
+        )
+    trace = "" if timeline.trace_id is None else f"; trace {timeline.trace_id}"
+    yield f"    since it was received: {', '.join(words)}{trace}"
+
+
+def _after(after_ms: int) -> str:
+    return f"{after_ms:+,} ms" if abs(after_ms) < 10_000 else f"{after_ms / 1000:+,.1f} s"

@@ -75,6 +75,7 @@ class View:
             user_id: None if data is None else rows.decode_user(data)
             for user_id, data in zip(user_ids, found, strict=False)
         }
+        self._recent.update({user_id: row for user_id, row in self._users.items() if row})
         self._items = {
             item_id: None if data is None else rows.decode_item(data)
             for item_id, data in zip(item_ids, found[len(user_ids) :], strict=True)

@@ -35,7 +35,9 @@ from streams.subscriber.erasing import Eraser
 from streams.subscriber.following import POSITIONS_EVERY_MS, Followed, due, next_batch, share_done
 from streams.subscriber.places import settled
 from streams.subscriber.records import change_of
+from streams.subscriber.spans import StoreSpans
 from streams.subscriber.takeover import Takeover
+from streams.tracing import Spans
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +80,7 @@ class Subscriber:
         erasure delays no purge; for stores that can write and erase at once.
     applied: called with each batch once the store has it.
     progress: called about once a second.
+    spans: where spans of traced outputs go; None makes none.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Subscriber:
         applied: Callable[[Batch], None] | None = None,
         progress: Callable[[Progress], None] | None = None,
         batch_records: int = BATCH_RECORDS,
+        spans: Spans | None = None,
     ) -> None:
         self._sink = sink
         self._store = store
@@ -101,6 +105,9 @@ class Subscriber:
         self._batch_records = batch_records
         self._on_applied = applied
         self._on_progress = progress
+        self._spans = None
+        if spans is not None:
+            self._spans = StoreSpans(self._settings, spans, store, self._group)
         self._stopping = threading.Event()
         self._calls = Calls(sink, self._stopping)
         self._eraser = Eraser(sink, eraser)
@@ -235,6 +242,8 @@ class Subscriber:
         self._assignments += 1
         self._wanted = None
         self._followed = {}
+        if self._spans is not None:
+            self._spans.forget()
 
     def _take_over(self, places: list[Place]) -> None:
         followed = self._takeover.take(self._consumer, places)
@@ -261,6 +270,8 @@ class Subscriber:
         return fetch(self._consumer, POLL_S, self._batch_records)
 
     def _apply(self, messages: list[Message]) -> None:
+        if self._spans is not None:
+            self._spans.read(messages, self._followed)
         changes = self._read(messages, _now_ms())
         changed = {Place(change.topic, change.partition) for change in changes}
         reached = next_batch(self._followed, changed, _now_ms())
@@ -269,6 +280,8 @@ class Subscriber:
         batch = Batch(changes, reached)
         self._calls.call(lambda: self._sink.apply(batch))
         self._stored(batch)
+        if self._spans is not None:
+            self._spans.applied(batch)
         self._applied += len(changes)
         if self._on_applied is not None:
             self._on_applied(batch)
@@ -337,6 +350,8 @@ class Subscriber:
         heartbeat_ms = self._takeover.heartbeat_ms
         for said in due(self._followed, now_ms, heartbeat_ms, erases_at_once=at_once, **options):
             self._writer.write(*said)
+            if self._spans is not None:
+                self._spans.acknowledged(*said)
         self._writer.check()
 
     def _commit(self, *, asynchronous: bool) -> None:

@@ -16,6 +16,7 @@ from streams.settings import Settings
 from streams.worker.cycle import Decoded
 from streams.worker.intake import Fetched, Intake, take_in
 from streams.worker.names import Followed
+from streams.worker.spans import RecordSpans
 from streams.worker.transport import Batch, BatchSchema
 
 
@@ -26,6 +27,7 @@ def add_agents(
     fail: Callable[[BaseException], None],
     followed: Followed,
     partitions_n: int,
+    spans: RecordSpans | None = None,
 ) -> None:
     """
     Give *app* an agent for each topic *followed*; complete rounds go to *submit*, errors to *fail*.
@@ -40,7 +42,7 @@ def add_agents(
             subjects=subjects,
             partitions_n=partitions_n,
         )
-        _add_agent(app, settings.topic(topic), topic, take, submit, fail)
+        _add_agent(app, settings.topic(topic), topic, take, submit, fail, spans)
 
 
 def _add_agent(
@@ -50,12 +52,15 @@ def _add_agent(
     take: Callable[[Fetched], Intake],
     submit: Callable[[Decoded], None],
     fail: Callable[[BaseException], None],
+    spans: RecordSpans | None,
 ) -> None:
     async def decode(stream: Any) -> None:
         async for event in stream.noack().events():
             batch: Batch = event.value
             try:
                 intakes = [take(fetched) for fetched in batch.fetched]
+                if spans is not None:
+                    intakes = [spans.decoded(intake) for intake in intakes]
             except Exception as error:  # noqa: BLE001  (see above)
                 fail(error)
                 continue

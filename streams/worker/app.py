@@ -6,6 +6,7 @@ Rebalances pass through here: the fetch thread calls, the event loop acts, the t
 
 import asyncio
 import logging
+import time
 import uuid
 from collections.abc import Coroutine
 from pathlib import Path
@@ -22,13 +23,18 @@ from streams.errors import Halt, UsageProblem
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.state.store import Memory
+from streams.tracing import Spans
 from streams.worker.agents import add_agents
-from streams.worker.cycle import Cycle, Decoded
+from streams.worker.copies import Changelogs
+from streams.worker.cycle import Cycle, Decoded, Watch
 from streams.worker.fetch import Fetch
 from streams.worker.http import HttpServer
+from streams.worker.left_open import client_id, transactional_id
 from streams.worker.partition import Partition
-from streams.worker.restore import Changelogs, Progress, Restore, Restored
+from streams.worker.restore import Progress, Restore, Restored
 from streams.worker.rounds import Assigned, Round, Start
+from streams.worker.spans import RecordSpans, WatchedBySpans
+from streams.worker.standby import Standby
 from streams.worker.status import WorkerStatus
 from streams.worker.stores import Stores
 from streams.worker.trail import Trail
@@ -66,6 +72,7 @@ class ObjectionWorker(Service):
         changelogs: Changelogs,
         metrics: Metrics,
         instance: str,
+        spans: Spans | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -78,10 +85,11 @@ class ObjectionWorker(Service):
         self._changelogs = changelogs
         self._metrics = metrics
         self._memory = Memory(settings.block_cache_bytes)
-        self._publisher = Publisher(settings, f"{settings.group}-{instance}")
+        self._publisher = Publisher(settings, transactional_id(settings, instance))
         self._watchdog = Watchdog(lambda: self._publisher.call)
         self._followed, partitions_n = changelogs.followed, changelogs.partitions_n
-        self._fetch = Fetch(settings, self, partitions_n, f"objections-{instance}", self._followed)
+        client = client_id(settings, instance)
+        self._fetch = Fetch(settings, self, partitions_n, client, self._followed)
         self._stores = Stores(
             settings,
             metrics,
@@ -92,14 +100,28 @@ class ObjectionWorker(Service):
         self.status = WorkerStatus(
             settings, self._fetch, metrics, self._stores, instance, self._followed
         )
-        self.cycle = Cycle(settings, self._publisher, self._fetch, metrics, self.status)
+        self._spans = None if spans is None else RecordSpans(settings, spans)
+        watch: Watch = self.status
+        if self._spans is not None:
+            watch = WatchedBySpans(watch, self._spans)
+        self.cycle = Cycle(settings, self._publisher, self._fetch, metrics, watch)
         self.status.partitions = self._stores.partitions = self.cycle.partitions
         metrics.watch(self.status)
+        self._standby = Standby(settings, self._memory, changelogs, self.on_failed)
+        self.status.standby_lag = self._standby.lag
         self._http = HttpServer(settings, self.status, metrics)
         self._restore: Restore | None = None
         self._assignment = -1
         self._stopping = False
-        add_agents(app, settings, self.cycle.submit, self.fail, self._followed, partitions_n)
+        add_agents(
+            app,
+            settings,
+            self.cycle.submit,
+            self.fail,
+            self._followed,
+            partitions_n,
+            self._spans,
+        )
 
     async def on_start(self) -> None:
         """Start serving HTTP at once; reading begins when Faust and the producer are ready."""
@@ -115,6 +137,8 @@ class ObjectionWorker(Service):
             await consumer.subscribed.wait()
             self._fetch.start()
             self._stores.start()
+            if self._settings.standby:
+                self._standby.start()
             await self.cycle.run()
         except asyncio.CancelledError:
             raise
@@ -136,6 +160,7 @@ class ObjectionWorker(Service):
         if self._fetch.is_alive():
             await asyncio.to_thread(self._fetch.join)
         self._watchdog.stop()
+        await asyncio.to_thread(self._standby.stop)
         await asyncio.to_thread(self._stores.stop)
         await self._http.stop()
 
@@ -154,7 +179,7 @@ class ObjectionWorker(Service):
 
     def on_round(self, taken: Round) -> None:
         """Pass a round on to Faust."""
-        self._loop_here.call_soon_threadsafe(self._deliver, taken)
+        self._loop_here.call_soon_threadsafe(self._deliver, taken, time.time_ns())
 
     def on_assigned(self, assigned: Assigned) -> None:
         """Let the event loop take partitions over; returns when they are held, not yet ready."""
@@ -199,8 +224,10 @@ class ObjectionWorker(Service):
 
     # What follows runs in the event loop.
 
-    def _deliver(self, taken: Round) -> None:
+    def _deliver(self, taken: Round, fetched_ns: int) -> None:
         self.status.taken(taken)
+        if self._spans is not None:
+            self._spans.taken(taken, fetched_ns)
         decoded = Decoded(taken.generation, len(taken.batches), express=taken.express)
         self.cycle.expect(decoded)
         self._consumer.deliver(taken, decoded)
@@ -212,8 +239,9 @@ class ObjectionWorker(Service):
             return
         self._assignment = assigned.number
         self.cycle.accept(assigned)
-        self.status.assigned(assigned.partitions, member=True)
+        self._assigned(assigned.partitions, member=True)
         logger.info("assigned: partitions %s", sorted(assigned.partitions))
+        await asyncio.to_thread(self._standby.leave, assigned.partitions)
         await self._consumer.faust_assigned(tps, assigned.generation)
         if not assigned.partitions:
             return
@@ -315,12 +343,17 @@ class ObjectionWorker(Service):
 
     async def _give_up(self) -> None:
         self._assignment = -1
-        self.status.assigned(frozenset(), member=False)
+        self._assigned(frozenset(), member=False)
         await self._cancel_restore()
         await self.cycle.give_up()
         self._stores.given_up()
         await self._consumer.faust_revoked()
         logger.info("partitions given up")
+
+    def _assigned(self, partitions: frozenset[int], *, member: bool) -> None:
+        self.status.assigned(partitions, member=member)
+        if self._spans is not None:
+            self._spans.rolled_back()
 
     async def _cancel_restore(self) -> None:
         restore, self._restore = self._restore, None

@@ -74,7 +74,7 @@ class Fetch(threading.Thread):
     """
     The consumer's thread.  All methods but `run` may be called from other threads.
 
-    client_id: what Kafka and its tools call this member of the group, unless the settings do.
+    client_id: what Kafka and its tools call this member of the group.
     """
 
     def __init__(
@@ -198,7 +198,7 @@ class Fetch(threading.Thread):
         settings, options = self._settings, dict(self._settings.kafka_options)
         return settings.kafka(
             **{
-                "client.id": options.get("client.id", self._client_id),
+                "client.id": self._client_id,
                 METADATA_EVERY: options.get(METADATA_EVERY, METADATA_MS),
                 "group.id": settings.group,
                 "session.timeout.ms": settings.session_timeout_ms,

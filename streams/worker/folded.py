@@ -30,18 +30,27 @@ class Handled(NamedTuple):
 
 
 class Fanned(NamedTuple):
-    """A fan-out that is done: the topic and broker time stamp of the record it began with."""
+    """
+    A fan-out that is done, or goes on: of the record it began with the topic, the broker's time
+    stamp, and what its outputs carry as `traceparent`.
+    """
 
     topic: str
     received_ms: int
+    traceparent: bytes | None = None
 
 
 class Delivered:
-    """By output, where a cycle's records end (the offset behind the last); and when it was so."""
+    """
+    By output, where a cycle's records end (the offset behind the last); and when it was so.
+
+    began_ns: when its transaction began, ns since 1970.
+    """
 
     def __init__(self) -> None:
         self.ends: dict[str, int] = {}
         self.at_ms = 0
+        self.began_ns = 0
 
 
 class Folded(NamedTuple):

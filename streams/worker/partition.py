@@ -246,7 +246,7 @@ class Partition:
             layer,
             handled,
             fanned,
-            [Fanned(job.topic, job.received_ms) for job in layer.jobs.values() if job is not None],
+            [_fanned(job) for job in layer.jobs.values() if job is not None],
             answers.grants_by_time,
             receipts,
             answers.purges_ms,
@@ -367,7 +367,7 @@ class Partition:
             if then is not None:
                 self.view.jobs[user_id] = then
             else:
-                fanned.append(Fanned(job.topic, job.received_ms))
+                fanned.append(_fanned(job))
             if slice_items <= 0:
                 break
         forget(layer, answers)
@@ -426,6 +426,10 @@ class Partition:
             if next_ms != NEVER_MS and not is_set:
                 found.append((rows.timer_key(next_ms, user_id), b""))
         return found
+
+
+def _fanned(job: Job) -> Fanned:
+    return Fanned(job.topic, job.received_ms, job.traceparent)
 
 
 def _is_rationed(job: Job) -> bool:

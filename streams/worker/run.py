@@ -7,6 +7,7 @@ import faulthandler
 import fcntl
 import gc
 import logging
+import os
 import signal
 import sys
 import time
@@ -29,7 +30,9 @@ from streams.metrics import Metrics
 from streams.policy_file import policy_of
 from streams.serving import Ending
 from streams.settings import Settings
+from streams.tracing import Spans, open_spans
 from streams.worker.app import ObjectionWorker, make_app, read_instance
+from streams.worker.copies import Changelogs
 from streams.worker.http import check_token
 from streams.worker.names import (
     AUDIT_TRAIL,
@@ -41,12 +44,12 @@ from streams.worker.names import (
     followed,
 )
 from streams.worker.receipt_notes import Following
-from streams.worker.restore import Changelogs
 from streams.worker.rights import check_rights
 
 logger = logging.getLogger(__name__)
 
 ADULT_AGE: Final = Policy().adult_age
+SERVICE: Final = "objections-worker"  # among others that send spans
 FIRST_ANSWER_S: Final = 1.5  # who waits at a terminal wants to hear soon that there is no Kafka
 FIRST_PAUSE_S: Final = 0.5
 LAST_PAUSE_S: Final = 15.0
@@ -71,11 +74,16 @@ def run_worker(settings: Settings) -> None:
 
 
 def _run(settings: Settings, policy: Policy) -> None:
-    changelogs = _look(settings)
-    instance = read_instance(settings.state_dir)
-    spare_the_collector()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, policy, changelogs, instance))
+    spans = open_spans(SERVICE, os.environ)
+    try:
+        changelogs = _look(settings)
+        instance = read_instance(settings.state_dir)
+        spare_the_collector()
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings, policy, changelogs, instance, spans))
+    finally:
+        if spans is not None:
+            spans.close()
 
 
 def _look(settings: Settings) -> Changelogs:
@@ -171,7 +179,13 @@ def spare_the_collector() -> None:
     gc.set_threshold(100_000, 50, 100)
 
 
-async def _serve(settings: Settings, policy: Policy, changelogs: Changelogs, instance: str) -> None:
+async def _serve(
+    settings: Settings,
+    policy: Policy,
+    changelogs: Changelogs,
+    instance: str,
+    spans: Spans | None,
+) -> None:
     ending = Ending()
     app = make_app(settings)
     metrics = Metrics(
@@ -179,7 +193,7 @@ async def _serve(settings: Settings, policy: Policy, changelogs: Changelogs, ins
         [settings.topic(name) for name in OUTPUTS],
         {each.name: Following.of(each).phases for each in settings.stores},
     )
-    worker = ObjectionWorker(app, settings, policy, changelogs, metrics, instance)
+    worker = ObjectionWorker(app, settings, policy, changelogs, metrics, instance, spans)
     app.finalize()
     await worker.start()
     faust_started = asyncio.ensure_future(app.start())  # done at the first assignment

@@ -31,6 +31,7 @@ class WorkerStatus:
 
     partitions: those that are restored and serving, shared with the cycle.
     peaks: the most items of fan-outs that were pending since none was, by partition.
+    standby_lag: asks the warm copies how many rows they are behind.
     restored_rows: asks a restore under way how many rows it has read; None where there is none.
     """
 
@@ -51,6 +52,7 @@ class WorkerStatus:
         self._stores = stores
         self.partitions: Mapping[int, Partition] = {}
         self.restored_rows: Callable[[], int] | None = None
+        self.standby_lag: Callable[[], Mapping[int, int]] = dict
         self._assigned: dict[int, float] = {}  # partition -> since when, by time.time()
         self._member = False
         self._serving: set[int] = set()
@@ -115,9 +117,9 @@ class WorkerStatus:
                     waits = {received_ms for name, received_ms in delayed if name == topic}
                     published = [each for each in published if each not in waits]
                 self._metrics.published(topic, published, now_ms)
-            for topic, received_ms in part.fanned:
-                if topic not in CAUSED_BY_TIME:
-                    self._metrics.published(topic, [received_ms], now_ms)
+            for fanned in part.fanned:
+                if fanned.topic not in CAUSED_BY_TIME:
+                    self._metrics.published(fanned.topic, [fanned.received_ms], now_ms)
             self._finished(part)
             self._arrived(part)
             self._stores.committed(part)
@@ -183,7 +185,7 @@ class WorkerStatus:
     def _fanning_out(self) -> Iterator[tuple[int, Fanned]]:
         for number, partition in self.partitions.items():
             for job in partition.view.jobs.values():
-                yield number, Fanned(job.topic, job.received_ms)
+                yield number, Fanned(job.topic, job.received_ms, job.traceparent)
 
     def lag(self) -> Mapping[tuple[str, int], int]:
         """Return end offset minus position of each input."""

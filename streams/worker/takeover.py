@@ -23,6 +23,7 @@ from streams.kafka.reader import ends, reader
 from streams.settings import Settings
 from streams.state import rows
 from streams.state.store import Store
+from streams.worker import left_open
 from streams.worker.names import (
     CHANGELOGS,
     DECISIONS,
@@ -35,6 +36,9 @@ logger = logging.getLogger(__name__)
 ASK_TIMEOUT_S: Final = 1.0  # a revocation waits for the answer
 ASK_AGAIN_S: Final = 0.05
 LOGS: Final = (*CHANGELOGS, *DECISIONS)
+# Of waiting for a transaction that holds offsets back; one that is on its way takes milliseconds.
+LEFT_OPEN_S: Final = 0.3
+LOOK_AGAIN_S: Final = 2.0  # whether it was left open by a worker that is gone
 ABORTED_WITHIN_S: Final = 15.0  # of its timeout: Kafka looks for overdue transactions every 10 s
 
 T = TypeVar("T")
@@ -128,6 +132,8 @@ class _Asked:
         self._consumer = consumer
         self._partitions = partitions
         self._cancelled = cancelled
+        self._look_s = LEFT_OPEN_S
+        self._told = False
 
     def committed(self) -> dict[int, dict[str, int]]:
         wanted = [
@@ -138,7 +144,7 @@ class _Asked:
         found = self._insist(
             "the group's offsets",
             lambda: self._consumer.committed(wanted, ASK_TIMEOUT_S),
-            self._tell_of_hanging,
+            self._look_who_holds_back,
         )
         names = {self._settings.topic(topic): topic for topic in self._followed.all}
         committed: dict[int, dict[str, int]] = {number: {} for number in self._partitions}
@@ -181,6 +187,16 @@ class _Asked:
 
         return self._insist(f"the end of {place.topic}/{number}", ask_once)
 
+    def _look_who_holds_back(self, waited_s: float) -> None:
+        """End what dead workers have left open; in the end say what else may be wrong."""
+        if waited_s >= self._look_s:
+            self._look_s = waited_s + LOOK_AGAIN_S
+            try:
+                left_open.roll_back(self._settings, self._partitions)
+            except KafkaException as error:
+                logger.info("what was left open is not rolled back yet: %s", error.args[0].str())
+        self._told = self._told or self._tell_of_hanging(waited_s)
+
     def _tell_of_hanging(self, waited_s: float) -> bool:
         """Say what may be wrong once no transaction of ours can be open any more."""
         limit_s = self._settings.transaction_timeout_ms / 1000 + ABORTED_WITHIN_S
@@ -201,14 +217,14 @@ class _Asked:
         self,
         what: str,
         ask_once: Callable[[], T],
-        tell: Callable[[float], bool] = lambda _waited_s: True,
+        meanwhile: Callable[[float], None] = lambda _waited_s: None,
     ) -> T:
         """
         Return what *ask_once* does, once it does.
 
-        tell: says more, given for how many seconds it did not; returns whether it has.
+        meanwhile: is told after each try for how many seconds it did not.
         """
-        begun_s, told = time.monotonic(), False
+        begun_s = time.monotonic()
         while not self._cancelled.is_set():
             try:
                 return ask_once()
@@ -219,6 +235,6 @@ class _Asked:
                 if found.fatal():
                     raise Halt(f"{what}: {found.str()}") from error
                 logger.info("restore waits for %s: %s", what, found.str())
-                told = told or tell(time.monotonic() - begun_s)
+                meanwhile(time.monotonic() - begun_s)
                 self._cancelled.wait(ASK_AGAIN_S)
         raise Cancelled

@@ -115,6 +115,7 @@ class Publisher:
         Raises `Aborted` when nothing of it counts and `Halt` when that cannot be known.
         """
         self._delivered.clear()
+        began_ns = time.time_ns()
         try:
             self._producer.begin_transaction()
             # First of all: who is no owner any more is refused before anything is written, which
@@ -130,7 +131,7 @@ class Publisher:
         for part in cycle:
             parts.setdefault(part.partition.number, []).append(part)
         for of_partition in parts.values():
-            self._persist(of_partition, at_ms)
+            self._persist(of_partition, began_ns, at_ms)
 
     def _produce(self, part: Folded) -> None:
         produce, topic_name = self._put, self._settings.topic
@@ -178,7 +179,11 @@ class Publisher:
             self._delivered[topic, partition] = offset + 1
 
     def _send_offsets(self, cycle: list[Folded], group_metadata: object) -> None:
-        """Send the positions that moved, or else some: the coordinator judges if we are fenced."""
+        """
+        Send the positions that moved, or else some: the coordinator judges if we are fenced.
+
+        Their metadata tell who we are to a worker that meets what we have left open.
+        """
         told = [(part.partition.number, part.told) for part in cycle if part.told]
         positions = {  # of two parts of a partition the later one's
             (topic, number): offset
@@ -186,7 +191,7 @@ class Publisher:
             for topic, offset in offsets.items()
         }
         offsets = [
-            TopicPartition(self._settings.topic(topic), number, offset)
+            TopicPartition(self._settings.topic(topic), number, offset, self._transactional_id)
             for (topic, number), offset in positions.items()
         ]
         self._insist(
@@ -270,11 +275,11 @@ class Publisher:
         except CommandError:
             return []
 
-    def _persist(self, parts: list[Folded], at_ms: int) -> None:
+    def _persist(self, parts: list[Folded], began_ns: int, at_ms: int) -> None:
         """Write a partition's rows in one go: they say how far the changelogs are in the store."""
         partition = parts[0].partition
         for part in parts:
-            part.delivered.at_ms = at_ms
+            part.delivered.began_ns, part.delivered.at_ms = began_ns, at_ms
             for topic in {output.topic for output in part.outputs}:
                 end = self._delivered[self._settings.topic(topic), partition.number]
                 part.delivered.ends[topic] = end
