@@ -148,6 +148,7 @@ def test_an_objection_covers_linked_accounts_of_other_owners(
         found = tell(unlinked(ben, ann), unlinked(cem, ben))
         assert [*[COVERED] * 6, []] == [found[each] for each in everybody]
 
+        two.wait_ready()
         said = len(one.log())
         frozen = Frozen(len(two.log()), commits(two), rollbacks(two))
         two.freeze()
