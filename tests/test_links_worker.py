@@ -23,6 +23,7 @@ from streams.proof import Record, expected
 from streams.settings import Settings
 from streams.state import rows
 from streams.state.store import Memory, Store
+from streams.worker.backlog import Backlog, has_reached
 from streams.worker.intake import Fetched, take_in
 from streams.worker.names import (
     ACCOUNT_LINKS,
@@ -212,3 +213,25 @@ def test_a_worker_reads_links_of_its_own_partitions_whatever_the_group_gives() -
     assert {0, 1} == check_assignment(Settings(), [*ours, *given], PARTITIONS)
     with pytest.raises(Halt, match="has more than the 4 partitions"):
         check_assignment(Settings(), [*ours, TopicPartition(ACCOUNT_LINKS, 4)], PARTITIONS)
+
+
+def test_nothing_is_granted_before_links_and_tells_are_read() -> None:
+    """At take-over, and whenever they lag later: what is unread may forbid it."""
+    ends = {**dict.fromkeys(WITH_LINKS.all, 0), TELLS: 3}
+    read = {(topic, 0): 0 for topic in WITH_LINKS.users}
+    backlog = Backlog(followed=WITH_LINKS)
+    look = backlog.begin(0, ends)
+    assert not has_reached(look, 0, read)
+    assert has_reached(look, 0, {**read, (TELLS, 0): 3})
+
+    backlog.fetched((ACCOUNT_LINKS, 0), 1)
+    assert backlog.lags(0, {**read, (TELLS, 0): 3})
+
+
+def test_a_hold_waits_until_tells_are_folded(desk: Desk) -> None:
+    """The partition's gate opens once what was read of them is decided, too."""
+    desk.partition.release_at({**dict.fromkeys(WITH_LINKS.users, 0), TELLS: 1})
+    assert desk.partition.holding
+    desk.commit(take_in(fetched(rows.encode_tell(TELL)), TELLS))
+
+    assert not desk.partition.holding
