@@ -13,6 +13,7 @@ import pytest
 from confluent_kafka import OFFSET_END, TopicPartition
 
 from streams.core.times import from_ms
+from streams.dead_letters.letter import INPUTS
 from streams.kafka import admin
 from streams.kafka.local import LocalKafka
 from streams.worker.intake import DEAD_LETTER_BYTES_MAX
@@ -451,7 +452,7 @@ def test_the_open_count_outlives_the_worker(scene: Scene, user: str, tmp_path: P
 
 def standing(scene: Scene) -> dict[str, float]:
     """Return what `list` shows to stand, by topic; and that the metric agrees, while it is told."""
-    counts = dict.fromkeys(("objections", "account-ages", "notices", "content"), 0.0)
+    counts = dict.fromkeys(INPUTS, 0.0)
     for letter in scene.listed():
         if letter["restricts"] is not None:
             counts[letter["topic"].removeprefix(scene.prefix)] += 1

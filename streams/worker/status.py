@@ -18,7 +18,7 @@ from streams.metrics import Labels, Metric, Metrics
 from streams.settings import Settings
 from streams.worker.fetch import Fetch
 from streams.worker.folded import Fanned, Folded
-from streams.worker.names import DEAD_LETTERS, WITHOUT_LINKS, Followed
+from streams.worker.names import DEAD_LETTERS, TELLS, WITHOUT_LINKS, Followed
 from streams.worker.page import Page, RestoreLine, make_page
 from streams.worker.partition import Partition
 from streams.worker.rounds import Place, Round
@@ -233,7 +233,8 @@ class WorkerStatus:
 
     def dead_letters_open(self) -> Mapping[str, int]:
         """Return the dead letters that stand against a user or an item, by topic."""
-        counts = dict.fromkeys((self._settings.topic(topic) for topic in self._followed.all), 0)
+        inputs = (topic for topic in self._followed.all if topic != TELLS)
+        counts = dict.fromkeys(map(self._settings.topic, inputs), 0)
         for partition in list(self.partitions.values()):
             for topic, number in partition.letters.counts().items():
                 counts[topic] = counts.get(topic, 0) + number
