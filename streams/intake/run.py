@@ -3,6 +3,7 @@
 """
 
 import asyncio
+import gc
 import logging
 from typing import Final
 
@@ -28,6 +29,7 @@ from streams.worker.names import OBJECTIONS, RECEIPTS
 logger = logging.getLogger(__name__)
 
 ANSWER_S: Final = 5.0
+COLLECT_EVERY_OBJECTS: Final = 20_000  # some dozen MB at the most
 HTTP_VARIABLE: Final = "OBJECTIONS_INTAKE_HTTP"
 
 # The server's own words may quote a request's first line, and with it a token.
@@ -96,6 +98,7 @@ async def _serve(settings: Settings, partitions_n: int) -> None:
         address = await listen(runner, *settings.intake_http, HTTP_VARIABLE)
         await operators.start()
         _announce(settings, address, operators.address)
+        _rest_collector()
         await ending.wait(desk.failure)
     finally:
         await runner.cleanup()  # what is under way is answered first
@@ -103,6 +106,17 @@ async def _serve(settings: Settings, partitions_n: int) -> None:
         await sender.stop()
         desk.stop()
     ending.check()
+
+
+def _rest_collector() -> None:
+    """
+    Let Python look for cycles seldom, and not among what stays: it took an eighth of the time.
+
+    Nearly all that a request makes goes with its last reference.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_EVERY_OBJECTS, 20, 20)
 
 
 def _announce(settings: Settings, address: str, operators: str) -> None:
