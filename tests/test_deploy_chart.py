@@ -9,13 +9,16 @@ from typing import Any, Final
 
 import pytest
 import yaml
+from click import Context
 from jsonschema import Draft7Validator
 
 import topics
 from deploy.derived import __main__ as derived
 from deploy.derived.build import built, version
 from deploy.derived.chart import ROLES
+from deploy.monitoring import limits
 from deploy.monitoring.rules import rules
+from streams.commands import main
 from streams.policy_file import read_policy
 from streams.settings import PREFIX, VARIABLES, Settings
 from tests.deploying import DEPLOY, TOKEN, read_settings, read_yaml
@@ -68,6 +71,24 @@ def environ_of(pod: Resource) -> dict[str, str]:
     }
 
 
+def parts(resources: list[Resource]) -> dict[str, Resource]:
+    """Return what runs, by its name without the release's."""
+    found = (*of_kind(resources, "StatefulSet"), *of_kind(resources, "Deployment"))
+    return {each["metadata"]["name"].removeprefix("t-objection-streams-"): each for each in found}
+
+
+def pod_of(resource: Resource) -> Resource:
+    """Return the pods' specification of what runs."""
+    spec: Resource = resource["spec"]["template"]["spec"]
+    return spec
+
+
+def settings_of(environ: dict[str, str]) -> Settings:
+    """Return the settings of a pod; a key's place is no key."""
+    key = "OBJECTIONS_INTAKE_KEY"
+    return read_settings(environ | ({key: "k" * 32} if key in environ else {}))
+
+
 @pytest.mark.parametrize("name", built())
 def test_files_are_what_is_built(name: str) -> None:
     """
@@ -117,6 +138,9 @@ def test_values_are_those_the_schema_knows() -> None:
         {"settings": {"OBJECTIONS_HTTP": "0.0.0.0:80"}},
         {"settings": {"OBJECTIONS_GRANT_RATE": 1_000_000}},  # Helm would make it 1e+06.
         {"policy": {"adult_age": 16}},
+        {"intake": {"key": "a secret's value"}},
+        {"intake": {"contact": "dpo@example.org"}},
+        {"canary": {"everySeconds": 301}},
     ):
         assert not validator.is_valid(merged(defaults, wrong)), wrong
 
@@ -178,7 +202,8 @@ def test_users_have_their_roles_rights(rendered: list[Resource]) -> None:
         for each in rules_of["t-objection-streams-worker"]
     }
 
-    assert {f"t-objection-streams-{each}" for each in ("worker", "monitor", "imports")} < set(users)
+    ours = ("worker", "monitor", "intake", "canary", "imports")
+    assert {f"t-objection-streams-{each}" for each in ours} < set(users)
     assert "Write" in worker["topic", "eu.training-users"]["operations"]
     assert "Write" not in worker["topic", "eu.objections"]["operations"]
     assert ["Read"] == worker["group", "eu.objections"]["operations"]
@@ -192,17 +217,17 @@ def test_users_have_their_roles_rights(rendered: list[Resource]) -> None:
 
 def test_pods_have_settings_that_are_good(rendered: list[Resource]) -> None:
     """
-    Worker and monitor get the same group, prefix and stores; passwords and token are references.
+    All get the same group, prefix and stores; passwords, keys and token are references.
     """
-    (worker,), (monitor,) = of_kind(rendered, "StatefulSet"), of_kind(rendered, "Deployment")
-    environs = [environ_of(each["spec"]["template"]["spec"]) for each in (worker, monitor)]
-    settings: list[Settings] = [read_settings(each) for each in environs]
+    environs = {name: environ_of(pod_of(each)) for name, each in parts(rendered).items()}
+    settings: dict[str, Settings] = {name: settings_of(each) for name, each in environs.items()}
 
-    assert [("eu.", "eu.objections")] * 2 == [(each.topic_prefix, each.group) for each in settings]
-    assert settings[0].stores == settings[1].stores
-    assert {"feature-store", "index"} == {each.name for each in settings[0].stores}
-    assert settings[0].grant_rate == 4000
-    for name, environ in zip(("worker", "monitor"), environs, strict=True):
+    assert {"worker", "monitor", "intake", "canary"} == settings.keys()
+    for each in settings.values():
+        assert ("eu.", "eu.objections") == (each.topic_prefix, each.group)
+        assert {"feature-store", "index"} == {store.name for store in each.stores}
+    assert settings["worker"].grant_rate == 4000
+    for name, environ in environs.items():
         user = f"t-objection-streams-{name}"
         assert environ["OBJECTIONS_KAFKA_SASL_USERNAME"] == user
         assert environ["OBJECTIONS_KAFKA_SASL_PASSWORD"] == f"{user}/password"
@@ -210,12 +235,58 @@ def test_pods_have_settings_that_are_good(rendered: list[Resource]) -> None:
     assert not of_kind(rendered, "Secret")
 
 
+def test_the_form_is_reached_and_knows_its_key(rendered: list[Resource]) -> None:
+    """
+    Its Service leads to its port, apart from metrics; the key is a reference; whoever waits for
+    Kafka is answered before it ends.
+    """
+    form = parts(rendered)["intake"]
+    (service,) = [
+        each
+        for each in of_kind(rendered, "Service")
+        if each["metadata"]["name"].endswith("-intake")
+    ]
+    (container,) = pod_of(form)["containers"]
+    environ = environ_of(pod_of(form))
+    settings = settings_of(environ)
+    ports = {each["name"]: each["containerPort"] for each in container["ports"]}
+    policies = {each["metadata"]["name"]: each for each in of_kind(rendered, "NetworkPolicy")}
+    (opened,) = policies["t-objection-streams-intake"]["spec"]["ingress"]
+
+    assert "objections-intake/key" == environ["OBJECTIONS_INTAKE_KEY"]
+    assert [("form", "form")] == [(p["name"], p["targetPort"]) for p in service["spec"]["ports"]]
+    assert {"http": settings.http_port, "form": settings.intake_http[1]} == ports
+    labels = form["spec"]["template"]["metadata"]["labels"].items()
+    assert service["spec"]["selector"].items() <= labels
+    assert ["form"] == [each["port"] for each in opened["ports"]]
+    leaves_s = pod_of(form)["terminationGracePeriodSeconds"]
+    pause_s = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
+    assert leaves_s > pause_s + settings.intake_confirm_ms / 1000
+
+
+def test_the_canary_judges_by_the_workers_policy(rendered: list[Resource]) -> None:
+    """
+    Its account is allowed by the same file, which it reads anew when that changes.
+    """
+    worker, canary = (parts(rendered)[name] for name in ("worker", "canary"))
+    policies = [environ_of(pod_of(each))["OBJECTIONS_POLICY"] for each in (worker, canary)]
+    sums = [each["spec"]["template"]["metadata"]["annotations"] for each in (worker, canary)]
+
+    assert policies[0] == policies[1]
+    assert sums[0] == sums[1]
+    (container,) = pod_of(canary)["containers"]
+    name, *words = container["args"]
+    command = main.get_command(Context(main), name)
+    assert command is not None
+    assert command.make_context(name, words).params["every_s"] == 10
+
+
 def test_pods_may_do_little(rendered: list[Resource]) -> None:
     """
     No root, no writable root, no way to more rights, no token of Kubernetes; every path that is
     mounted has its volume, and the state is one that stays.
     """
-    for resource in (*of_kind(rendered, "StatefulSet"), *of_kind(rendered, "Deployment")):
+    for resource in parts(rendered).values():
         pod = resource["spec"]["template"]["spec"]
         (container,) = pod["containers"]
         assert pod["securityContext"]["runAsNonRoot"]
@@ -233,7 +304,7 @@ def test_pods_may_do_little(rendered: list[Resource]) -> None:
         mounts = {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
         assert mounts.keys() == volumes
         if claims:
-            state_dir = read_settings(environ_of(pod)).state_dir
+            state_dir = settings_of(environ_of(pod)).state_dir
             assert mounts["state"] in map(str, state_dir.parents)
 
 
@@ -244,7 +315,11 @@ def test_workers_restart_one_by_one_when_ready(rendered: list[Resource]) -> None
     (worker,) = of_kind(rendered, "StatefulSet")
     (container,) = worker["spec"]["template"]["spec"]["containers"]
     startup = container["startupProbe"]
-    (budget,) = of_kind(rendered, "PodDisruptionBudget")
+    (budget,) = [
+        each
+        for each in of_kind(rendered, "PodDisruptionBudget")
+        if each["metadata"]["name"].endswith("-worker")
+    ]
 
     assert ["/healthz", "/healthz", "/readyz"] == [
         container[name]["httpGet"]["path"]
@@ -280,10 +355,9 @@ def test_prometheus_gets_our_rules_and_jobs(rendered: list[Resource]) -> None:
     endpoints = [each["spec"]["podMetricsEndpoints"][0] for each in monitors]
 
     assert rules() == found["spec"]
-    assert ["objections-worker", "objections-monitor"] == [
-        each["relabelings"][0]["replacement"] for each in endpoints
-    ]
-    assert [{"credentials": {"name": "objections-http", "key": "token"}}] * 2 == [
+    jobs = (limits.WORKER_JOB, limits.MONITOR_JOB, limits.INTAKE_JOB, limits.CANARY_JOB)
+    assert list(jobs) == [each["relabelings"][0]["replacement"] for each in endpoints]
+    assert [{"credentials": {"name": "objections-http", "key": "token"}}] * len(jobs) == [
         each["authorization"] for each in endpoints
     ]
 
@@ -295,6 +369,8 @@ def test_prometheus_gets_our_rules_and_jobs(rendered: list[Resource]) -> None:
         ("kafka.bootstrap=", "kafka.bootstrap is empty, expected HOST:PORT"),
         ("httpToken.secret=", "httpToken.secret is empty, expected the name of a Secret"),
         ("strimzi.minInsyncReplicas=3", "expected less than strimzi.replicas (3)"),
+        ("intake.key.secret=", "intake.key.secret is empty, expected the name of a Secret"),
+        ("stores=null", "stores is empty, expected the data stores that the canary is to measure"),
         ("strimzi.enabled=false", "kafka.credentials.worker has no secret or no username"),
     ],
 )

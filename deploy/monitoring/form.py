@@ -3,7 +3,7 @@
 from deploy.monitoring import limits
 from deploy.monitoring.panels import Panel, Query, from_good
 from deploy.monitoring.rule import Rule, alert
-from deploy.monitoring.series import EVERY, I, quantile
+from deploy.monitoring.series import EVERY, F, quantile
 
 _SUBMISSIONS = "objections_intake_submissions_total"
 _REFUSALS = "objections_intake_refusals_total"
@@ -20,7 +20,7 @@ def rules() -> list[Rule]:
             "critical",
             f"""
             round(sum by (job) (
-              increase({_SUBMISSIONS}{{{I},outcome="not_saved"}}[{limits.NOT_SAVED_WINDOW}])
+              increase({_SUBMISSIONS}{{{F},outcome="not_saved"}}[{limits.NOT_SAVED_WINDOW}])
             )) >= {limits.NOT_SAVED_MIN}
             """,
             "1m",
@@ -32,8 +32,8 @@ def rules() -> list[Rule]:
             "IntakeAbsent",
             "critical",
             f"""
-            count by (job) (max_over_time(up{{{I}}}[{limits.INTAKE_KNOWN}]))
-            unless count by (job) (up{{{I}}} == 1)
+            count by (job) (max_over_time(up{{{F}}}[{limits.INTAKE_KNOWN}]))
+            unless count by (job) (up{{{F}}} == 1)
             """,
             limits.ABSENT_FOR,
             "No `objections intake` tells of itself",
@@ -45,7 +45,7 @@ def rules() -> list[Rule]:
             "warning",
             f"""
             histogram_quantile(0.99,
-              sum by (job, le) (rate({_CONFIRMATION}_bucket{{{I}}}[{confirmed}]))
+              sum by (job, le) (rate({_CONFIRMATION}_bucket{{{F}}}[{confirmed}]))
             ) > {limits.CONFIRMED_S}
             """,
             "5m",
@@ -58,14 +58,15 @@ def rules() -> list[Rule]:
             "warning",
             f"""
             round(sum by (job) (
-              increase({_REFUSALS}{{{I},reason=~"forged|expired"}}[{refused}])
+              increase({_REFUSALS}{{{F},reason=~"forged|expired"}}[{refused}])
             )) >= {limits.LINKS_REFUSED_MIN}
             and
-            sum by (job) (increase({_REFUSALS}{{{I},reason=~"forged|expired"}}[{refused}]))
-            > sum by (job) (increase({_SUBMISSIONS}{{{I},outcome="saved"}}[{refused}]))
+            sum by (job) (increase({_REFUSALS}{{{F},reason=~"forged|expired"}}[{refused}]))
+            > sum by (job) (increase({_SUBMISSIONS}{{{F},outcome="saved"}}[{refused}]))
             """,
             "0m",
-            f"{{{{ $value }}}} links were refused within {refused}, more than objections were saved",
+            f"{{{{ $value }}}} links were refused within {refused}, more than objections "
+            "were saved",
             "A key that is not the one links were signed with, links sent too long ago, or "
             "somebody who guesses.",
         ),
@@ -81,7 +82,7 @@ def panels() -> list[Panel]:
             "Saved: confirmed by Kafka.  Not saved: it was not, and whoever sent it was told.",
             [
                 Query(
-                    f"sum by (action, outcome) (rate({_SUBMISSIONS}{{{I}}}[{EVERY}]))",
+                    f"sum by (action, outcome) (rate({_SUBMISSIONS}{{{F}}}[{EVERY}]))",
                     "{{action}} {{outcome}}",
                 )
             ],
@@ -94,8 +95,8 @@ def panels() -> list[Panel]:
             "Whoever pressed the button waits that long.  The line is where ObjectionsIntakeSlow "
             "fires.",
             [
-                Query(quantile(0.5, _CONFIRMATION, I), "p50"),
-                Query(quantile(0.99, _CONFIRMATION, I), "p99"),
+                Query(quantile(0.5, _CONFIRMATION, F), "p50"),
+                Query(quantile(0.99, _CONFIRMATION, F), "p99"),
             ],
             unit="s",
             steps=from_good(warn=limits.CONFIRMED_S, bad=limits.CONFIRMED_S),
@@ -106,7 +107,7 @@ def panels() -> list[Panel]:
             "timeseries",
             "Form: refused by reason",
             "Links and forms that do not hold, other websites, too many requests.",
-            [Query(f"sum by (reason) (rate({_REFUSALS}{{{I}}}[{EVERY}]))", "{{reason}}")],
+            [Query(f"sum by (reason) (rate({_REFUSALS}{{{F}}}[{EVERY}]))", "{{reason}}")],
             unit="cps",
             no_value="no form",
         ),

@@ -7,7 +7,7 @@ from deploy.monitoring import limits
 W: Final = f'job="{limits.WORKER_JOB}"'
 M: Final = f'job="{limits.MONITOR_JOB}"'
 C: Final = f'job="{limits.CANARY_JOB}"'
-I: Final = f'job="{limits.INTAKE_JOB}"'
+F: Final = f'job="{limits.INTAKE_JOB}"'
 ANY: Final = (
     f'job=~"{limits.WORKER_JOB}|{limits.MONITOR_JOB}|{limits.CANARY_JOB}|{limits.INTAKE_JOB}"'
 )
