@@ -190,7 +190,7 @@ def test_who_waits_for_whom_can_be_told() -> None:
 
 def test_the_store_is_the_one_receipts_wait_for() -> None:
     """
-    Worker, monitor and canary expect the acknowledgements that the subscriber sends, of a durable Redis.
+    Whoever waits for stores expects the acknowledgements of the subscriber, of a durable Redis.
     """
     words = SERVICES["feature-store"]["command"]
     store = words[words.index("--store") + 1]

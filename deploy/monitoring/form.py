@@ -32,7 +32,7 @@ def rules() -> list[Rule]:
             "IntakeAbsent",
             "critical",
             f"""
-            count by (job) (max_over_time(up{{{F}}}[{limits.INTAKE_KNOWN}]))
+            count by (job) (max_over_time(up{{{F}}}[{limits.INTAKE_KNOWN}]) == 1)
             unless count by (job) (up{{{F}}} == 1)
             """,
             limits.ABSENT_FOR,
