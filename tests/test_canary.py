@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import OK
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Final
 
 import pytest
 from click.testing import CliRunner
@@ -30,6 +30,7 @@ from streams.settings import Settings
 from streams.sinks.sqlite import SqliteSink
 from streams.subscriber import Subscriber
 from streams.worker.receipt_notes import Following
+from tests.canary_process import Canary, HastyCanary
 from tests.making import NOW_MS, item_facts, reasons, reasons_of_item, user_of
 from tests.worker_process import (
     Worker,
@@ -52,13 +53,6 @@ UNERASED: Final = f'objections_canary_unerased_seconds{{store="{STORE}"}}'
 PUBLISHED: Final = "objections_canary_published_seconds_count"
 
 
-class Canary(Worker):
-    """`objections canary` as a process."""
-
-    command: ClassVar[str] = "canary"
-    arguments: ClassVar[tuple[str, ...]] = ("--every-s", "1")
-
-
 def test_it_measures_the_way_to_a_store_and_leaves_nothing_behind(
     kafka: LocalKafka, prefix: str, tmp_path: Path
 ) -> None:
@@ -71,7 +65,7 @@ def test_it_measures_the_way_to_a_store_and_leaves_nothing_behind(
     settings = settings_of(kafka, prefix)
     with (
         Worker(kafka, prefix, tmp_path / "worker", STORES=FOLLOWS) as worker,
-        Canary(kafka, prefix, tmp_path / "canary", STORES=FOLLOWS) as canary,
+        HastyCanary(kafka, prefix, tmp_path / "canary", STORES=FOLLOWS) as canary,
     ):
         worker.wait_ready()
         with following(settings, tmp_path / "store"):
