@@ -188,6 +188,7 @@ def test_nothing_chosen_is_no_objection(scene: Scene) -> None:
 
     assert (422, []) == (page.status, scene.records(user))
     assert "Choose at least one." in page.text
+    assert "All are chosen" not in page.text
     assert page.text.index('role="alert"') < page.text.index("<h1>")
 
 
