@@ -6,8 +6,8 @@ on purpose: a record sent twice is the same objection, and without it the produc
 which it cannot go on.  A record that Kafka has not confirmed in time may still arrive; whoever
 tries again with the same form sends the same objection.
 
-Answers are fetched by the event loop itself, many at once.  A thread for it would have to be given
-the interpreter for each of them, and took a third of the form's time at 1,000 a second (measured).
+Answers are fetched by the event loop itself, many at once: a thread for it would wait for the
+interpreter with each answer, and wake the loop.
 """
 
 import asyncio
