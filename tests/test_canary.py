@@ -21,6 +21,7 @@ from streams.commands import main
 from streams.core.levels import Ack
 from streams.core.policy import Policy
 from streams.core.receipts import ERASED as ERASED_PHASE
+from streams.core.receipts import HIDDEN as HIDDEN_PHASE
 from streams.core.subjects import PLAIN, Subjects
 from streams.errors import UsageProblem
 from streams.kafka.local import LocalKafka
@@ -135,6 +136,7 @@ def test_one_erasure_of_a_store_and_partition_is_followed_at_a_time() -> None:
             erasures.begin(store, number, {USERS: offset})
 
     def erase(number: int, offset: int) -> float:
+        levels.on_acks([Ack("index", USERS, number, HIDDEN_PHASE, 100, 0)], [])
         levels.on_acks([Ack("index", USERS, number, ERASED_PHASE, offset, 0)], [])
         erasures.look()
         return sample(told, "objections_canary_erased_seconds_count")

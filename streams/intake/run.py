@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 ANSWER_S: Final = 5.0
 COLLECT_EVERY_OBJECTS: Final = 20_000  # some dozen MB at the most
+BACKLOG_CONNECTIONS: Final = 4_096  # Linux's own limit: what comes in some seconds of standstill
 HTTP_VARIABLE: Final = "OBJECTIONS_INTAKE_HTTP"
 
 # The server's own words may quote a request's first line, and with it a token.
@@ -95,7 +96,9 @@ async def _serve(settings: Settings, partitions_n: int) -> None:
     sender.start()
     desk.start()
     try:
-        address = await listen(runner, *settings.intake_http, HTTP_VARIABLE)
+        address = await listen(
+            runner, *settings.intake_http, HTTP_VARIABLE, backlog=BACKLOG_CONNECTIONS
+        )
         await operators.start()
         _announce(settings, address, operators.address)
         _rest_collector()

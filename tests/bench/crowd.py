@@ -78,9 +78,12 @@ class Crowd:
     async def call(self) -> None:
         """Open a line, which takes what is due."""
         self._lines += 1
-        await asyncio.get_running_loop().create_connection(
-            lambda: _Line(self), self._host, self._port
-        )
+        try:
+            await asyncio.get_running_loop().create_connection(
+                lambda: _Line(self), self._host, self._port
+            )
+        except OSError:  # what is due waits for the next one
+            self._lines -= 1
 
     def free(self, line: "_Line") -> None:
         """Let *line* take what is due next."""
@@ -115,7 +118,7 @@ class Crowd:
             task = asyncio.get_running_loop().create_task(self.call())
             self._calls.add(task)
             task.add_done_callback(self._calls.discard)
-        if self._sent < len(self._requests):
+        if self._open:
             asyncio.get_running_loop().call_later(1 / self._rate, self._tick)
 
 
