@@ -2,14 +2,10 @@
 
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import yaml
-from click import Context
 from jsonschema import Draft7Validator
 
 import topics
@@ -18,18 +14,24 @@ from deploy.derived.build import built, version
 from deploy.derived.chart import ROLES
 from deploy.monitoring import limits
 from deploy.monitoring.rules import rules
-from streams.commands import main
 from streams.policy_file import read_policy
 from streams.settings import PREFIX, VARIABLES, Settings
-from tests.deploying import DEPLOY, TOKEN, read_settings, read_yaml
+from tests.charting import (
+    CHART,
+    EXAMPLE,
+    Resource,
+    environ_of,
+    helm,
+    of_kind,
+    parts,
+    pod_of,
+    render,
+    settings_of,
+)
+from tests.deploying import DEPLOY, TOKEN, read_yaml
 
-CHART: Final = DEPLOY / "helm" / "objection-streams"
-EXAMPLE: Final = DEPLOY / "helm" / "example-values.yaml"
 SCHEMA: Final = json.loads((CHART / "values.schema.json").read_text("utf-8"))
-KUBERNETES: Final = "1.35.0"
 PARTITIONS: Final = 12
-
-Resource = dict[str, Any]
 
 
 def merged(base: Any, more: Any) -> Any:
@@ -39,54 +41,10 @@ def merged(base: Any, more: Any) -> Any:
     return base | {name: merged(base.get(name), each) for name, each in more.items()}
 
 
-def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Return what helm says of the chart; skips the test without it."""
-    cached = Path.home() / ".cache" / "objections-deploy-check" / "bin" / "helm"
-    found = shutil.which("helm") or (str(cached) if cached.is_file() else None)
-    if found is None:
-        pytest.skip("helm is not installed: deploy/check --install gets it")
-    command = [found, "template", "t", str(CHART), "--kube-version", KUBERNETES, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 @pytest.fixture(scope="module")
 def rendered() -> list[Resource]:
     """Return what the chart makes of the example's values."""
-    done = helm("--values", str(EXAMPLE))
-    assert done.returncode == 0, done.stderr
-    return [each for each in yaml.safe_load_all(done.stdout) if each]
-
-
-def of_kind(resources: list[Resource], kind: str) -> list[Resource]:
-    """Return the resources of one *kind*."""
-    return [each for each in resources if each["kind"] == kind]
-
-
-def environ_of(pod: Resource) -> dict[str, str]:
-    """Return the variables of a pod's container; a secret's value is its place."""
-    (container,) = pod["containers"]
-    return {
-        each["name"]: each.get("value") or "/".join(each["valueFrom"]["secretKeyRef"].values())
-        for each in container["env"]
-    }
-
-
-def parts(resources: list[Resource]) -> dict[str, Resource]:
-    """Return what runs, by its name without the release's."""
-    found = (*of_kind(resources, "StatefulSet"), *of_kind(resources, "Deployment"))
-    return {each["metadata"]["name"].removeprefix("t-objection-streams-"): each for each in found}
-
-
-def pod_of(resource: Resource) -> Resource:
-    """Return the pods' specification of what runs."""
-    spec: Resource = resource["spec"]["template"]["spec"]
-    return spec
-
-
-def settings_of(environ: dict[str, str]) -> Settings:
-    """Return the settings of a pod; a key's place is no key."""
-    key = "OBJECTIONS_INTAKE_KEY"
-    return read_settings(environ | ({key: "k" * 32} if key in environ else {}))
+    return render()
 
 
 @pytest.mark.parametrize("name", built())
@@ -233,52 +191,6 @@ def test_pods_have_settings_that_are_good(rendered: list[Resource]) -> None:
         assert environ["OBJECTIONS_KAFKA_SASL_PASSWORD"] == f"{user}/password"
         assert environ[TOKEN] == "objections-http/token"
     assert not of_kind(rendered, "Secret")
-
-
-def test_the_form_is_reached_and_knows_its_key(rendered: list[Resource]) -> None:
-    """
-    Its Service leads to its port, apart from metrics; the key is a reference; whoever waits for
-    Kafka is answered before it ends.
-    """
-    form = parts(rendered)["intake"]
-    (service,) = [
-        each
-        for each in of_kind(rendered, "Service")
-        if each["metadata"]["name"].endswith("-intake")
-    ]
-    (container,) = pod_of(form)["containers"]
-    environ = environ_of(pod_of(form))
-    settings = settings_of(environ)
-    ports = {each["name"]: each["containerPort"] for each in container["ports"]}
-    policies = {each["metadata"]["name"]: each for each in of_kind(rendered, "NetworkPolicy")}
-    (opened,) = policies["t-objection-streams-intake"]["spec"]["ingress"]
-
-    assert "objections-intake/key" == environ["OBJECTIONS_INTAKE_KEY"]
-    assert [("form", "form")] == [(p["name"], p["targetPort"]) for p in service["spec"]["ports"]]
-    assert {"http": settings.http_port, "form": settings.intake_http[1]} == ports
-    labels = form["spec"]["template"]["metadata"]["labels"].items()
-    assert service["spec"]["selector"].items() <= labels
-    assert ["form"] == [each["port"] for each in opened["ports"]]
-    leaves_s = pod_of(form)["terminationGracePeriodSeconds"]
-    pause_s = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
-    assert leaves_s > pause_s + settings.intake_confirm_ms / 1000
-
-
-def test_the_canary_judges_by_the_workers_policy(rendered: list[Resource]) -> None:
-    """
-    Its account is allowed by the same file, which it reads anew when that changes.
-    """
-    worker, canary = (parts(rendered)[name] for name in ("worker", "canary"))
-    policies = [environ_of(pod_of(each))["OBJECTIONS_POLICY"] for each in (worker, canary)]
-    sums = [each["spec"]["template"]["metadata"]["annotations"] for each in (worker, canary)]
-
-    assert policies[0] == policies[1]
-    assert sums[0] == sums[1]
-    (container,) = pod_of(canary)["containers"]
-    name, *words = container["args"]
-    command = main.get_command(Context(main), name)
-    assert command is not None
-    assert command.make_context(name, words).params["every_s"] == 10
 
 
 def test_pods_may_do_little(rendered: list[Resource]) -> None:
