@@ -380,7 +380,10 @@ def test_what_is_measured(scene: Scene) -> None:
     assert before + 1 == after['objections_intake_refusals_total{reason="forged"}']
     series = 'objections_intake_submissions_total{action="filed",outcome="saved"}'
     Page.open(scene.intake.link(f"{UID}-count")).send("facebook")
-    assert after[series] + 1 == scene.intake.metrics()[series]
+    told = scene.intake.metrics()
+    assert after[series] + 1 == told[series]
+    confirmed = "objections_intake_confirmation_seconds_count"
+    assert after[confirmed] + 1 == told[confirmed]
     assert 404 == Page.open(f"{scene.intake.form}/metrics").status
 
 
