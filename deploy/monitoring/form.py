@@ -87,6 +87,7 @@ def panels() -> list[Panel]:
                 )
             ],
             unit="cps",
+            width=6,
             no_value="no form",
         ),
         Panel(
@@ -101,6 +102,15 @@ def panels() -> list[Panel]:
             unit="s",
             steps=from_good(warn=limits.CONFIRMED_S, bad=limits.CONFIRMED_S),
             log=True,
+            width=6,
+            no_value="no form",
+        ),
+        Panel(
+            "timeseries",
+            "Form: waiting for Kafka's confirmation",
+            "Submissions at this moment, by process.  It grows while Kafka is away.",
+            [Query(f"objections_intake_waiting_submissions{{{F}}}", "{{instance}}")],
+            width=6,
             no_value="no form",
         ),
         Panel(
@@ -109,6 +119,7 @@ def panels() -> list[Panel]:
             "Links and forms that do not hold, other websites, too many requests.",
             [Query(f"sum by (reason) (rate({_REFUSALS}{{{F}}}[{EVERY}]))", "{{reason}}")],
             unit="cps",
+            width=6,
             no_value="no form",
         ),
     ]

@@ -105,11 +105,14 @@ class Counter:
             **record,
         }
         begun_s = time.monotonic()
+        self._metrics.waiting += 1
         try:
             await self._sender.send(user_id, _encode(whole))
         except NotSaved:
             self._metrics.not_saved(action)
             raise
+        finally:
+            self._metrics.waiting -= 1
         self._metrics.saved(action, time.monotonic() - begun_s)
         self._recent[user_id, objection_id, action] = None
         if len(self._recent) > RECENT_MAX:

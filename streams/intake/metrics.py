@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from streams.latencies import Latencies
-from streams.metrics import Exposition, Family, Labels, Metric, counter, histogram
+from streams.metrics import Exposition, Family, Labels, Metric, counter, gauge, histogram
 
 SUBMISSIONS: Final = Metric(
     "objections_intake_submissions_total",
@@ -22,6 +22,13 @@ CONFIRMATION: Final = Metric(
     "seconds",
     "From handing what people sent to Kafka until Kafka has confirmed it; those saved only.",
 )
+WAITING: Final = Metric(
+    "objections_intake_waiting_submissions",
+    "gauge",
+    (),
+    "submissions",
+    "Submissions that wait for Kafka's confirmation now.",
+)
 REFUSALS: Final = Metric(
     "objections_intake_refusals_total",
     "counter",
@@ -30,12 +37,16 @@ REFUSALS: Final = Metric(
     "Requests to form or API that were refused: forged or expired links and forms, other websites, "
     "too many requests.",
 )
-INTAKE_METRICS: Final = (SUBMISSIONS, CONFIRMATION, REFUSALS)
+INTAKE_METRICS: Final = (SUBMISSIONS, CONFIRMATION, WAITING, REFUSALS)
 REASONS: Final = ("forged", "expired", "elsewhere", "too_many")
 
 
 class IntakeMetrics(Exposition):
-    """Counts in the event loop alone."""
+    """
+    Counts in the event loop alone.
+
+    waiting: how many wait for Kafka's confirmation now.
+    """
 
     def __init__(self) -> None:
         self._submissions: Counter[Labels] = Counter(
@@ -46,6 +57,7 @@ class IntakeMetrics(Exposition):
             }
         )
         self._confirmation = Latencies()
+        self.waiting = 0
         self._refusals = Counter(dict.fromkeys(REASONS, 0))
         super().__init__()
 
@@ -67,4 +79,5 @@ class IntakeMetrics(Exposition):
         """Yield a family for each of INTAKE_METRICS."""
         yield counter(SUBMISSIONS, self._submissions)
         yield histogram(CONFIRMATION, {(): self._confirmation})
+        yield gauge(WAITING, {(): self.waiting})
         yield counter(REFUSALS, {(reason,): count for reason, count in self._refusals.items()})

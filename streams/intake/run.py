@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 ANSWER_S: Final = 5.0
 COLLECT_EVERY_OBJECTS: Final = 20_000  # some dozen MB at the most
+LAST_ANSWER_S: Final = 2.0  # librdkafka looks once a second what it has not delivered in time
 BACKLOG_CONNECTIONS: Final = 4_096  # Linux's own limit: what comes in some seconds of standstill
 HTTP_VARIABLE: Final = "OBJECTIONS_INTAKE_HTTP"
 
@@ -90,9 +91,8 @@ async def _serve(settings: Settings, partitions_n: int) -> None:
     counter = Counter(sender, desk, metrics)
     operators = _Operators(settings, desk, metrics)
     app = make_app(settings, Signer(settings.intake_key), counter, metrics)
-    runner = web.AppRunner(
-        app, access_log=None, logger=_SILENT, shutdown_timeout=settings.intake_confirm_ms / 1000
-    )
+    last_answer_s = settings.intake_confirm_ms / 1000 + LAST_ANSWER_S
+    runner = web.AppRunner(app, access_log=None, logger=_SILENT, shutdown_timeout=last_answer_s)
     sender.start()
     desk.start()
     try:

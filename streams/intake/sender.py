@@ -101,9 +101,11 @@ class Sender:
         """Take what Kafka has answered, and come back."""
         if self._timer is not None:
             self._timer.cancel()
-        self._producer.poll(0)
-        pause_s = AWAITED_S if self._awaited else IDLE_S
-        self._timer = asyncio.get_running_loop().call_later(pause_s, self._fetch)
+        try:
+            self._producer.poll(0)
+        finally:  # whatever the client has to say: those who wait are answered
+            pause_s = AWAITED_S if self._awaited else IDLE_S
+            self._timer = asyncio.get_running_loop().call_later(pause_s, self._fetch)
 
     def _tell(self, why: str) -> None:
         self._not_saved_n += 1
