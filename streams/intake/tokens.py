@@ -114,8 +114,9 @@ class Signer:
         Raises `Forged`, `Expired`.
         """
         word, _, mac = form_word.rpartition(".")
+        given = mac.encode("utf-8", "surrogatepass")
         for key in self._derived:
-            if hmac.compare_digest(mac.encode(), _mac(key, "form", reader, word).encode()):
+            if hmac.compare_digest(given, _mac(key, "form", reader, word).encode()):
                 break
         else:
             raise Forged
