@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from msgspec import Raw
+from jwt import PyJWS
 
 import topics
 from streams.audit.chain import Chain
@@ -44,7 +44,6 @@ from streams.errors import CheckFailed, Halt, UsageProblem
 from streams.explain.evidence import state
 from streams.files.lines import CsvRows
 from streams.importing.tables import CsvTable, JsonRows
-from streams.intake.hs256 import sign
 from streams.intake.tokens import Expired, Forged, Signer
 from streams.policy_file import parse_policy
 from streams.proof.records import Record
@@ -373,7 +372,7 @@ def _link(data: bytes) -> object:
 
 def _claims(data: bytes) -> object:
     """What somebody signs who has the key, such as a mailer that makes links."""
-    return _SIGNER.person(sign(_KEY_OF_LINKS.encode(), Raw(data)))
+    return _SIGNER.person(PyJWS().encode(data, _KEY_OF_LINKS, algorithm="HS256"))
 
 
 def _word(data: bytes) -> object:
