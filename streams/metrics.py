@@ -251,6 +251,22 @@ CANARY_WAITING = Metric(
     "seconds",
     "How long ago the canary's objection was filed that the store has not hidden; 0 when it has.",
 )
+CANARY_ERASED = Metric(
+    "objections_canary_erased_seconds",
+    "histogram",
+    ("store",),
+    "seconds",
+    "From the filing of the canary's objection until the store has acknowledged that it is erased; "
+    "of each store and partition one at a time.",
+)
+CANARY_UNERASED = Metric(
+    "objections_canary_unerased_seconds",
+    "gauge",
+    ("store",),
+    "seconds",
+    "How long ago the oldest of the canary's objections was filed that the store has hidden and "
+    "not erased, among those that are followed; 0 when there is none.",
+)
 CANARY_TURNS = Metric(
     "objections_canary_turns_total",
     "counter",
@@ -259,7 +275,14 @@ CANARY_TURNS = Metric(
     "Turns of the canary: hidden in every store, or its account was not allowed to begin with.",
 )
 
-CANARY_METRICS: Final = (CANARY_PUBLISHED, CANARY_HIDDEN, CANARY_WAITING, CANARY_TURNS)
+CANARY_METRICS: Final = (
+    CANARY_PUBLISHED,
+    CANARY_HIDDEN,
+    CANARY_WAITING,
+    CANARY_ERASED,
+    CANARY_UNERASED,
+    CANARY_TURNS,
+)
 
 
 class Gauges(Protocol):

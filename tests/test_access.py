@@ -40,6 +40,7 @@ from tests.access_scene import (
     access,
     revoke,
 )
+from tests.canary_process import Canary
 from tests.intake_scene import Intake, Page
 from tests.making import content, grown_up, notice, objection
 from tests.monitor_scene import Monitor
@@ -208,6 +209,21 @@ def test_the_form_does_its_job(scene: Access, worker: Worker) -> None:
         assert "Your objection has been saved" == page.heading
         wait_for(lambda: "Removal ordered" in Page.open(page.url).text, "the receipt")
         assert "uthoriz" not in intake.log()
+
+
+def test_the_canary_does_its_job(scene: Access, worker: Worker) -> None:
+    """
+    Its account is allowed, objects, and is purged; it waits for a store, and no right is missed.
+    """
+    variables = scene.secured.variables("canary", STORES="index=training-users+training-content")
+    with Canary(scene.secured.kafka, PREFIX, scene.folder / "canary", **variables) as canary:
+        canary.wait_ready()
+        wait_for(
+            lambda: canary.metric("objections_canary_published_seconds_count") > 0,
+            "the canary's purge",
+        )
+        assert canary.metric("objections_canary_waiting_seconds") > 0
+        assert "uthoriz" not in canary.log()
 
 
 def test_rights_are_compared(scene: Access, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from deploy.monitoring.build import FOLDER, built
 from deploy.monitoring.dashboard import dashboard
 from deploy.monitoring.panels import COLUMNS
 from deploy.monitoring.rules import rules, slug
+from streams.intake.metrics import INTAKE_METRICS
 from streams.latencies import BOUNDS_MS
 from streams.metrics import CANARY_METRICS, METRICS, MONITOR_METRICS, Metric
 from tests.prometheus import promtool
@@ -28,7 +29,9 @@ from tests.promql import (
 
 ROOT: Final = Path(__file__).parents[1]
 CASES: Final = sorted((FOLDER / "tests").glob("*_test.yml"))
-OURS: Final = {metric.name: metric for metric in (*METRICS, *MONITOR_METRICS, *CANARY_METRICS)}
+OURS: Final = {
+    metric.name: metric for metric in (*METRICS, *MONITOR_METRICS, *CANARY_METRICS, *INTAKE_METRICS)
+}
 OF_SCRAPES: Final = {"job", "instance"}
 OTHERS: Final = {  # of Prometheus and its client library
     "up": set(),

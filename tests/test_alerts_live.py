@@ -1,5 +1,5 @@
 """
-A real Prometheus looks at a real worker and `objections monitor` with the rules of deploy/.
+A real Prometheus looks at a real worker, monitor, canary and form with the rules of deploy/.
 
 One scene, played once: a worker that serves and a store that acknowledges, then the worker's death.
 """
@@ -18,6 +18,8 @@ from deploy.monitoring import limits
 from deploy.monitoring.rules import rules
 from streams import proof
 from streams.kafka.local import HOST, LocalKafka
+from tests.canary_process import Canary
+from tests.intake_scene import Intake, Page
 from tests.making import content, grown_up, notice, objection
 from tests.monitor_scene import Monitor
 from tests.prometheus import Prometheus, Sample, program, prometheus
@@ -48,7 +50,7 @@ WAITS: Final = {
     "Clock: the oldest timer that is overdue",
     "Policy: users still to be decided again",
     "Users whose grants are held",
-    "Canary: from filed to hidden, by store",  # there is none
+    "Canary: from filed to hidden, by store",
 }
 
 
@@ -74,20 +76,27 @@ def scene(kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> Scene:
     played = Scene(prefix)
     worker = Worker(kafka, prefix, folder / "worker", STORES=STORES)
     monitor = Monitor(kafka, prefix, folder / "monitor", STORES=STORES)
-    targets = {
-        limits.WORKER_JOB: [f"{HOST}:{worker.port}"],
-        limits.MONITOR_JOB: [f"{HOST}:{monitor.port}"],
+    canary = Canary(kafka, prefix, folder / "canary", STORES=STORES)
+    form = Intake(kafka, prefix, folder / "form")
+    processes = {
+        limits.WORKER_JOB: worker,
+        limits.MONITOR_JOB: monitor,
+        limits.CANARY_JOB: canary,
+        limits.INTAKE_JOB: form,
     }
+    targets = {job: [f"{HOST}:{process.port}"] for job, process in processes.items()}
     with (
         # First: Prometheus takes five seconds before it begins to scrape.
         prometheus(folder / "prometheus", targets, _at_once()) as server,
         worker,
         monitor,
+        canary,
+        form,
         Inputs(kafka, prefix) as inputs,
     ):
-        worker.wait_ready()
-        monitor.wait_ready()
-        _serve(played, server, kafka, worker, inputs)
+        for process in processes.values():
+            process.wait_ready()
+        _serve(played, server, kafka, worker, inputs, form)
         _die(played, server, worker, inputs)
         played.problems = server.problems()
     return played
@@ -104,9 +113,14 @@ def _at_once() -> dict[str, Any]:
 
 
 def _serve(
-    scene: Scene, server: Prometheus, kafka: LocalKafka, worker: Worker, inputs: Inputs
+    scene: Scene,
+    server: Prometheus,
+    kafka: LocalKafka,
+    worker: Worker,
+    inputs: Inputs,
+    form: Intake,
 ) -> None:
-    """An item is allowed, and purged by an objection; the store acknowledges both."""
+    """An item is allowed, and purged by an objection by the form; the store acknowledges both."""
     for job in (limits.WORKER_JOB, limits.MONITOR_JOB):
         # What counts from 0 has been seen at 0: a rate would miss its first step.
         _wait_until_seen(server, f'objections_oldest_unpropagated_seconds{{job="{job}"}}')
@@ -116,7 +130,12 @@ def _serve(
         inputs.queue("content", content(user_id=user_id, content_id=f"{user_id}-c1"))
     inputs.flush()
     wait_until_caught_up(kafka, scene.prefix, workers=[worker])
-    inputs.send(("objections", objection(user_id="u1")))
+    _wait_until_seen(
+        server, f'0 == sum(objections_intake_submissions_total{{job="{limits.INTAKE_JOB}"}})'
+    )
+    Page.open(form.link("u1")).send("instagram")
+    # The canary has objected, and has a long pause when the store has acknowledged that.
+    _wait_until_seen(server, "objections_canary_published_seconds_count > 0")
     wait_until_caught_up(kafka, scene.prefix, workers=[worker])
     _acknowledge(kafka, scene.prefix)
     purges = 'objections_store_propagation_seconds_count{store="index",phase="hidden"}'
@@ -124,6 +143,7 @@ def _serve(
         _wait_until_seen(server, f"{name} >= 0")
     _wait_until_seen(server, f"sum(rate({purges}[10s])) > 0")
     _wait_until_seen(server, "0 == max(objections_oldest_unacknowledged_seconds)")
+    _wait_until_seen(server, "objections_canary_erased_seconds_count > 0")
     named = {each.text for expr in all_exprs() for each in selectors(expr)}
     scene.serving = _ask(server, [*named, *RECORDS, *(expr for _, expr in panel_exprs())])
 
@@ -178,11 +198,7 @@ def test_every_series_that_rules_and_panels_name_is_there(scene: Scene) -> None:
     """
     named = {each for expr in all_exprs() for each in selectors(expr)}
 
-    lost = {
-        each.text
-        for each in named
-        if not scene.serving[each.text] and limits.CANARY_JOB not in each.text
-    }
+    lost = {each.text for each in named if not scene.serving[each.text]}
 
     assert {each.text for each in named if each.name == "ALERTS"} >= lost
     assert len(named) > 40

@@ -3,26 +3,35 @@ The canary: on a real Kafka with a worker and a store, and its accounts without.
 """
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import OK
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Final
 
 import pytest
 from click.testing import CliRunner
 
 from streams.canary.account import CONTENT, PREFIX, USERS, Account, Heard, account
+from streams.canary.erasures import Erasures
+from streams.canary.numbers import Numbers
 from streams.commands import main
+from streams.core.levels import Ack
 from streams.core.policy import Policy
+from streams.core.receipts import ERASED as ERASED_PHASE
+from streams.core.receipts import HIDDEN as HIDDEN_PHASE
 from streams.core.subjects import PLAIN, Subjects
 from streams.errors import UsageProblem
 from streams.kafka.local import LocalKafka
 from streams.kafka.partitioner import partition_of
+from streams.monitor.levels import StoreLevels
 from streams.settings import Settings
 from streams.sinks.sqlite import SqliteSink
 from streams.subscriber import Subscriber
+from streams.worker.receipt_notes import Following
+from tests.canary_process import Canary, HastyCanary
 from tests.making import NOW_MS, item_facts, reasons, reasons_of_item, user_of
 from tests.worker_process import (
     Worker,
@@ -40,14 +49,9 @@ FOLLOWS: Final = f"{STORE}=training-users+training-content"
 TURNS: Final = 'objections_canary_turns_total{outcome="hidden"}'
 HIDDEN: Final = f'objections_canary_hidden_seconds_count{{store="{STORE}"}}'
 WAITING: Final = f'objections_canary_waiting_seconds{{store="{STORE}"}}'
+ERASED: Final = f'objections_canary_erased_seconds_count{{store="{STORE}"}}'
+UNERASED: Final = f'objections_canary_unerased_seconds{{store="{STORE}"}}'
 PUBLISHED: Final = "objections_canary_published_seconds_count"
-
-
-class Canary(Worker):
-    """`objections canary` as a process."""
-
-    command: ClassVar[str] = "canary"
-    arguments: ClassVar[tuple[str, ...]] = ("--every-s", "1")
 
 
 def test_it_measures_the_way_to_a_store_and_leaves_nothing_behind(
@@ -55,13 +59,14 @@ def test_it_measures_the_way_to_a_store_and_leaves_nothing_behind(
 ) -> None:
     """
     Turn after turn, withdrawn and filed anew, in all partitions.  While the store stands still its
-    age grows; when it goes on it is counted.  At the end nothing of the accounts may be used.
+    age grows; when it goes on it is counted, and when it has erased, that as well.  At the end
+    nothing of the accounts may be used.
     """
     apply_topics(kafka, prefix, partitions=PARTITIONS)
     settings = settings_of(kafka, prefix)
     with (
         Worker(kafka, prefix, tmp_path / "worker", STORES=FOLLOWS) as worker,
-        Canary(kafka, prefix, tmp_path / "canary", STORES=FOLLOWS) as canary,
+        HastyCanary(kafka, prefix, tmp_path / "canary", STORES=FOLLOWS) as canary,
     ):
         worker.wait_ready()
         with following(settings, tmp_path / "store"):
@@ -70,6 +75,7 @@ def test_it_measures_the_way_to_a_store_and_leaves_nothing_behind(
         still = numbers(canary)
         with following(settings, tmp_path / "store"):
             wait_for(lambda: numbers(canary)[TURNS] > still[TURNS], "it to go on")
+            wait_for(lambda: numbers(canary)[ERASED] > still[ERASED], "something to be erased")
             after = numbers(canary)
             page = canary.get("/").text
             canary.terminate()
@@ -78,6 +84,8 @@ def test_it_measures_the_way_to_a_store_and_leaves_nothing_behind(
 
         assert still[PUBLISHED] == still[HIDDEN] + 1
         assert after[HIDDEN] > still[HIDDEN]
+        assert after[HIDDEN] >= after[ERASED]
+        assert still[UNERASED] == 0 or still[UNERASED] > still[WAITING]
         assert after[PUBLISHED] >= after[HIDDEN] >= after[TURNS]
         assert f"partition {0}" in page or f"partition {1}" in page
         assert f"{STORE}: " in page
@@ -108,6 +116,56 @@ def following(settings: Settings, path: Path) -> Iterator[None]:
 def numbers(canary: Canary) -> dict[str, float]:
     """Return what it tells; nothing while it begins."""
     return canary.metrics() if canary.get("/metrics").status == OK else {}
+
+
+def test_one_erasure_of_a_store_and_partition_is_followed_at_a_time() -> None:
+    """
+    It is measured from its own filing, whatever is filed since; the oldest one's age is told, and a
+    store whose group's offsets tell of no erasing has none.
+    """
+    now_s = 100.0
+    told = Numbers(["index", "search"], ["index"], clock_s=lambda: now_s)
+    levels = StoreLevels(2, _fail)
+    erasures = Erasures(levels, told)
+    index, search = Following("index", (USERS,), True), Following("search", (USERS,), False)
+
+    def file(number: int, offset: int) -> None:
+        told.filed(["index", "search"])
+        for store in (index, search):
+            told.hidden(store.name)
+            erasures.begin(store, number, {USERS: offset})
+
+    def erase(number: int, offset: int) -> float:
+        levels.on_acks([Ack("index", USERS, number, HIDDEN_PHASE, 100, 0)], [])
+        levels.on_acks([Ack("index", USERS, number, ERASED_PHASE, offset, 0)], [])
+        erasures.look()
+        return sample(told, "objections_canary_erased_seconds_count")
+
+    file(0, 7)
+    now_s = 110.0
+    file(0, 9)
+    file(1, 3)
+    assert 0 == erase(0, 7)  # up to it, and not beyond
+    assert {"index": 10.0} == told.unerased_s()
+    now_s = 130.0
+    assert 1 == erase(0, 8)
+    assert 30 == sample(told, "objections_canary_erased_seconds_sum")
+    assert {"index": 20.0} == told.unerased_s()
+    assert 2 == erase(1, 4)
+    assert {"index": 0.0} == told.unerased_s()
+    file(0, 20)
+    assert 2 == erase(0, 20)
+    assert 3 == erase(0, 21)
+
+
+def sample(told: Numbers, name: str) -> float:
+    """Return a number of the store `index`."""
+    (line,) = re.findall(rf'(?m)^{name}{{store="index"}} (\S+)$', told.text().decode())
+    return float(line)
+
+
+def _fail(error: BaseException) -> None:
+    raise error
 
 
 def test_without_a_store_there_is_nothing_to_measure() -> None:

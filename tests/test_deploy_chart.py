@@ -2,31 +2,36 @@
 
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import yaml
 from jsonschema import Draft7Validator
 
 import topics
 from deploy.derived import __main__ as derived
 from deploy.derived.build import built, version
 from deploy.derived.chart import ROLES
+from deploy.monitoring import limits
 from deploy.monitoring.rules import rules
 from streams.policy_file import read_policy
 from streams.settings import PREFIX, VARIABLES, Settings
-from tests.deploying import DEPLOY, TOKEN, read_settings, read_yaml
+from tests.charting import (
+    CHART,
+    EXAMPLE,
+    Resource,
+    environ_of,
+    helm,
+    of_kind,
+    parts,
+    pod_of,
+    render,
+    settings_of,
+)
+from tests.deploying import DEPLOY, TOKEN, read_yaml
 
-CHART: Final = DEPLOY / "helm" / "objection-streams"
-EXAMPLE: Final = DEPLOY / "helm" / "example-values.yaml"
 SCHEMA: Final = json.loads((CHART / "values.schema.json").read_text("utf-8"))
-KUBERNETES: Final = "1.35.0"
 PARTITIONS: Final = 12
-
-Resource = dict[str, Any]
 
 
 def merged(base: Any, more: Any) -> Any:
@@ -36,36 +41,10 @@ def merged(base: Any, more: Any) -> Any:
     return base | {name: merged(base.get(name), each) for name, each in more.items()}
 
 
-def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Return what helm says of the chart; skips the test without it."""
-    cached = Path.home() / ".cache" / "objections-deploy-check" / "bin" / "helm"
-    found = shutil.which("helm") or (str(cached) if cached.is_file() else None)
-    if found is None:
-        pytest.skip("helm is not installed: deploy/check --install gets it")
-    command = [found, "template", "t", str(CHART), "--kube-version", KUBERNETES, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 @pytest.fixture(scope="module")
 def rendered() -> list[Resource]:
     """Return what the chart makes of the example's values."""
-    done = helm("--values", str(EXAMPLE))
-    assert done.returncode == 0, done.stderr
-    return [each for each in yaml.safe_load_all(done.stdout) if each]
-
-
-def of_kind(resources: list[Resource], kind: str) -> list[Resource]:
-    """Return the resources of one *kind*."""
-    return [each for each in resources if each["kind"] == kind]
-
-
-def environ_of(pod: Resource) -> dict[str, str]:
-    """Return the variables of a pod's container; a secret's value is its place."""
-    (container,) = pod["containers"]
-    return {
-        each["name"]: each.get("value") or "/".join(each["valueFrom"]["secretKeyRef"].values())
-        for each in container["env"]
-    }
+    return render()
 
 
 @pytest.mark.parametrize("name", built())
@@ -117,6 +96,9 @@ def test_values_are_those_the_schema_knows() -> None:
         {"settings": {"OBJECTIONS_HTTP": "0.0.0.0:80"}},
         {"settings": {"OBJECTIONS_GRANT_RATE": 1_000_000}},  # Helm would make it 1e+06.
         {"policy": {"adult_age": 16}},
+        {"intake": {"key": "a secret's value"}},
+        {"intake": {"contact": "dpo@example.org"}},
+        {"canary": {"everySeconds": 301}},
     ):
         assert not validator.is_valid(merged(defaults, wrong)), wrong
 
@@ -178,7 +160,8 @@ def test_users_have_their_roles_rights(rendered: list[Resource]) -> None:
         for each in rules_of["t-objection-streams-worker"]
     }
 
-    assert {f"t-objection-streams-{each}" for each in ("worker", "monitor", "imports")} < set(users)
+    ours = ("worker", "monitor", "intake", "canary", "imports")
+    assert {f"t-objection-streams-{each}" for each in ours} < set(users)
     assert "Write" in worker["topic", "eu.training-users"]["operations"]
     assert "Write" not in worker["topic", "eu.objections"]["operations"]
     assert ["Read"] == worker["group", "eu.objections"]["operations"]
@@ -192,17 +175,17 @@ def test_users_have_their_roles_rights(rendered: list[Resource]) -> None:
 
 def test_pods_have_settings_that_are_good(rendered: list[Resource]) -> None:
     """
-    Worker and monitor get the same group, prefix and stores; passwords and token are references.
+    All get the same group, prefix and stores; passwords, keys and token are references.
     """
-    (worker,), (monitor,) = of_kind(rendered, "StatefulSet"), of_kind(rendered, "Deployment")
-    environs = [environ_of(each["spec"]["template"]["spec"]) for each in (worker, monitor)]
-    settings: list[Settings] = [read_settings(each) for each in environs]
+    environs = {name: environ_of(pod_of(each)) for name, each in parts(rendered).items()}
+    settings: dict[str, Settings] = {name: settings_of(each) for name, each in environs.items()}
 
-    assert [("eu.", "eu.objections")] * 2 == [(each.topic_prefix, each.group) for each in settings]
-    assert settings[0].stores == settings[1].stores
-    assert {"feature-store", "index"} == {each.name for each in settings[0].stores}
-    assert settings[0].grant_rate == 4000
-    for name, environ in zip(("worker", "monitor"), environs, strict=True):
+    assert {"worker", "monitor", "intake", "canary"} == settings.keys()
+    for each in settings.values():
+        assert ("eu.", "eu.objections") == (each.topic_prefix, each.group)
+        assert {"feature-store", "index"} == {store.name for store in each.stores}
+    assert settings["worker"].grant_rate == 4000
+    for name, environ in environs.items():
         user = f"t-objection-streams-{name}"
         assert environ["OBJECTIONS_KAFKA_SASL_USERNAME"] == user
         assert environ["OBJECTIONS_KAFKA_SASL_PASSWORD"] == f"{user}/password"
@@ -215,7 +198,7 @@ def test_pods_may_do_little(rendered: list[Resource]) -> None:
     No root, no writable root, no way to more rights, no token of Kubernetes; every path that is
     mounted has its volume, and the state is one that stays.
     """
-    for resource in (*of_kind(rendered, "StatefulSet"), *of_kind(rendered, "Deployment")):
+    for resource in parts(rendered).values():
         pod = resource["spec"]["template"]["spec"]
         (container,) = pod["containers"]
         assert pod["securityContext"]["runAsNonRoot"]
@@ -233,7 +216,7 @@ def test_pods_may_do_little(rendered: list[Resource]) -> None:
         mounts = {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
         assert mounts.keys() == volumes
         if claims:
-            state_dir = read_settings(environ_of(pod)).state_dir
+            state_dir = settings_of(environ_of(pod)).state_dir
             assert mounts["state"] in map(str, state_dir.parents)
 
 
@@ -244,7 +227,11 @@ def test_workers_restart_one_by_one_when_ready(rendered: list[Resource]) -> None
     (worker,) = of_kind(rendered, "StatefulSet")
     (container,) = worker["spec"]["template"]["spec"]["containers"]
     startup = container["startupProbe"]
-    (budget,) = of_kind(rendered, "PodDisruptionBudget")
+    (budget,) = [
+        each
+        for each in of_kind(rendered, "PodDisruptionBudget")
+        if each["metadata"]["name"].endswith("-worker")
+    ]
 
     assert ["/healthz", "/healthz", "/readyz"] == [
         container[name]["httpGet"]["path"]
@@ -280,10 +267,9 @@ def test_prometheus_gets_our_rules_and_jobs(rendered: list[Resource]) -> None:
     endpoints = [each["spec"]["podMetricsEndpoints"][0] for each in monitors]
 
     assert rules() == found["spec"]
-    assert ["objections-worker", "objections-monitor"] == [
-        each["relabelings"][0]["replacement"] for each in endpoints
-    ]
-    assert [{"credentials": {"name": "objections-http", "key": "token"}}] * 2 == [
+    jobs = (limits.WORKER_JOB, limits.MONITOR_JOB, limits.INTAKE_JOB, limits.CANARY_JOB)
+    assert list(jobs) == [each["relabelings"][0]["replacement"] for each in endpoints]
+    assert [{"credentials": {"name": "objections-http", "key": "token"}}] * len(jobs) == [
         each["authorization"] for each in endpoints
     ]
 
@@ -295,6 +281,8 @@ def test_prometheus_gets_our_rules_and_jobs(rendered: list[Resource]) -> None:
         ("kafka.bootstrap=", "kafka.bootstrap is empty, expected HOST:PORT"),
         ("httpToken.secret=", "httpToken.secret is empty, expected the name of a Secret"),
         ("strimzi.minInsyncReplicas=3", "expected less than strimzi.replicas (3)"),
+        ("intake.key.secret=", "intake.key.secret is empty, expected the name of a Secret"),
+        ("stores=null", "stores is empty, expected the data stores that the canary is to measure"),
         ("strimzi.enabled=false", "kafka.credentials.worker has no secret or no username"),
     ],
 )

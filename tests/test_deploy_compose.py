@@ -21,6 +21,7 @@ COMPOSE: Final = read_yaml(DEPLOY / "compose.yaml")
 SERVICES: Final[dict[str, Any]] = COMPOSE["services"]
 OURS: Final = {name: each for name, each in SERVICES.items() if "build" in each}
 SECRET: Final = "http-token"
+SCRAPED: Final = ("worker", "monitor", "intake", "canary")
 PORT: Final = 6066
 ANSWER_S: Final = 30.0
 
@@ -112,7 +113,7 @@ def test_the_token_stays_out_of_the_repository() -> None:
         assert not {TOKEN, "OBJECTIONS_INTAKE_KEY"} & service.get("environment", {}).keys()
 
 
-@pytest.mark.parametrize("name", ["worker", "monitor", "intake"])
+@pytest.mark.parametrize("name", SCRAPED)
 def test_secrets_get_from_their_files_to_the_command(name: str, tmp_path: Path) -> None:
     """
     The entry point hands each secret's content on as its setting, and the command's words as they
@@ -189,12 +190,12 @@ def test_who_waits_for_whom_can_be_told() -> None:
 
 def test_the_store_is_the_one_receipts_wait_for() -> None:
     """
-    Worker and monitor expect the acknowledgements that the subscriber sends, of a durable Redis.
+    Whoever waits for stores expects the acknowledgements of the subscriber, of a durable Redis.
     """
     words = SERVICES["feature-store"]["command"]
     store = words[words.index("--store") + 1]
 
-    for name in ("worker", "monitor"):
+    for name in ("worker", "monitor", "canary"):
         stores = read_settings(SERVICES[name]["environment"]).stores
         assert [(store, {"training-users", "training-content"})] == [
             (each.name, set(each.topics)) for each in stores
@@ -214,7 +215,7 @@ def test_prometheus_scrapes_what_the_rules_name() -> None:
     shipped = read_yaml(DEPLOY / "monitoring" / "prometheus.yml")
 
     assert [each["job_name"] for each in shipped["scrape_configs"]] == list(jobs)
-    assert [f"{name}:{PORT}" for name in ("worker", "monitor")] == [
+    assert [f"{name}:{PORT}" for name in SCRAPED] == [
         target
         for job in jobs.values()
         for each in job["static_configs"]
@@ -224,7 +225,7 @@ def test_prometheus_scrapes_what_the_rules_name() -> None:
     for job in jobs.values():
         assert f"/run/secrets/{SECRET}" == job["authorization"]["credentials_file"]
     assert mounted["/etc/prometheus/rules.yml"] == DEPLOY / "monitoring" / "rules.yml"
-    for name in ("worker", "monitor"):
+    for name in SCRAPED:
         settings = read_settings(SERVICES[name]["environment"])
         assert ("0.0.0.0", PORT) == (settings.http_host, settings.http_port)
 

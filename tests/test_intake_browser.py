@@ -51,12 +51,15 @@ async def _tab_to(keyboard: Keyboard, **wanted: str) -> None:
 
 def test_with_the_keyboard_alone(intake: Intake, kafka: LocalKafka, tmp_path: Path) -> None:
     """
-    Tab, Space and Enter choose, object, and withdraw; the focus is always to be seen.
+    Tab, Space and Enter choose, object, and withdraw, on a phone that runs no scripts; the focus is
+    always to be seen.
     """
     user = "keyboard-user"
 
     async def work() -> None:
         async with Keyboard(tmp_path) as keyboard:
+            await keyboard.size(360, 740)
+            await keyboard.ask("Emulation.setScriptExecutionDisabled", value=True)
             await keyboard.open(intake.link(user))
             await _tab_to(keyboard, id="facebook")
             await keyboard.press("Space")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from streams.kafka.local import LocalKafka
 from tests.bench.intake import PARTITIONS, PREFIX, run
 from tests.conftest import QUICK
 from tests.intake_scene import Intake, Page
-from tests.worker_settings import apply_topics
+from tests.worker_settings import apply_topics, wait_for
 
 RATE, SECONDS = 150, 4.0
 CONFIRM_MS = 2_000
@@ -53,3 +54,14 @@ def test_none_confirmed_and_lost(kafka_of_its_own: LocalKafka, tmp_path: Path) -
         assert result.confirmed
         assert "Your objection has been saved" == pages[0].send("messenger").heading
         assert "patient" not in intake.log()
+
+        # Told to leave while the broker is away, it first answers whoever waits.
+        last = Page.open(f"{intake.link('last')}?lang=en")
+        kafka.kill()
+        with ThreadPoolExecutor() as people:
+            asked = people.submit(last.send, "messenger")
+            wait_for(lambda: intake.metric("objections_intake_waiting_submissions") > 0, "the form")
+            intake.leave()
+            page = asked.result()
+        assert 503 == page.status
+        assert "Nothing has been saved" in page.text

@@ -72,6 +72,7 @@ def test_nothing_else_is_believed(text: str) -> None:
         {"sub": "ü" * 129, "exp": FAR_S, "aud": "objection-form"},
         {"sub": "u1", "exp": "never", "aud": "objection-form"},
         {"sub": "u1", "exp": 1e400, "aud": "objection-form"},
+        {"sub": "u1", "exp": FAR_S, "nbf": FAR_S, "aud": "objection-form"},
     ],
     ids=str,
 )
@@ -81,8 +82,8 @@ def test_what_lacks_is_not_believed(claims: dict[str, object]) -> None:
         SIGNER.person(_signed(claims))
 
 
-def _signed(claims: dict[str, object]) -> str:
-    head = f"{part({'alg': 'HS256', 'typ': 'JWT'})}.{part(claims)}"
+def _signed(claims: object, header: object = {"alg": "HS256", "typ": "JWT"}) -> str:
+    head = f"{part(header)}.{part(claims)}"
     mac = hmac.new(KEY.encode(), head.encode(), hashlib.sha256).digest()
     return f"{head}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}"
 
@@ -98,6 +99,27 @@ def test_no_other_algorithm_is_believed(algorithm: str) -> None:
     if algorithm == "HS512":
         with pytest.raises(Forged):
             SIGNER.person(jwt.encode(claims, KEY * 2, algorithm="HS512"))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"alg": "none"},
+        {"alg": "HS512"},
+        {"typ": "JWT"},
+        {"alg": "HS256", "crit": ["exp"]},
+        ["HS256"],
+        {"alg": ["HS256"]},
+    ],
+    ids=str,
+)
+def test_a_header_that_says_something_else_is_not_believed(header: object) -> None:
+    """Even with a signature that fits; the order of what it says does not matter."""
+    claims = {"sub": "u1", "exp": FAR_S, "aud": "objection-form"}
+
+    with pytest.raises(Forged):
+        SIGNER.person(_signed(claims, header))
+    assert ("u1", "") == SIGNER.person(_signed(claims, {"typ": "JWT", "alg": "HS256"}))
 
 
 def test_ends() -> None:

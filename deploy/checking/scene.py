@@ -3,7 +3,7 @@ The processes of compose.yaml without containers: the same commands, settings an
 
 Kafka is the local one; names and ports become those of this machine, paths those of a folder.
 An objection is sent, and has to reach the store and complete its receipt, while a real Prometheus
-asks worker and monitor with the token, by the configuration and the rules of `deploy/`.
+asks whoever serves metrics with the token, by the configuration and the rules of `deploy/`.
 """
 
 import json
@@ -34,7 +34,7 @@ STOP_S: Final = 60.0
 LOOK_AGAIN_S: Final = 0.3
 ANSWER_S: Final = 5.0
 LOG_END: Final = 1_500  # characters
-SERVED: Final = ("worker", "monitor")
+SERVED: Final = ("worker", "monitor", "intake", "canary")
 OBJECTION: Final = {"user_id": "u1", "objection_id": "o-1", "action": "filed"}
 
 
@@ -44,7 +44,7 @@ class Scene:
     def __init__(self, folder: Path, bootstrap: str) -> None:
         self._services = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))["services"]
         self.folder = folder
-        self.ports = {name: free_port() for name in (*SERVED, "redis", "prometheus")}
+        self.ports = {name: free_port() for name in (*SERVED, "form", "redis", "prometheus")}
         self.token = secrets.token_hex(32)
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         self._moved = {
@@ -55,6 +55,7 @@ class Scene:
             "$$": "$",
         }
         (folder / "http-token").write_text(f"{self.token}\n")
+        (folder / "intake-key").write_text(f"{secrets.token_hex(32)}\n")
         program = folder / "objections"
         program.write_text(f'#!/bin/sh\nexec {sys.executable} -m streams.commands "$@"\n')
         program.chmod(0o755)
@@ -121,7 +122,7 @@ class Scene:
         return self.get(name, "/readyz")[0] == 200
 
     def is_up(self) -> bool:
-        """Whether Prometheus has scraped both jobs."""
+        """Whether Prometheus has scraped all jobs."""
         status, text = self.get(
             "prometheus", f"/api/v1/query?{urllib.parse.urlencode({'query': 'up'})}"
         )
@@ -132,6 +133,7 @@ class Scene:
     def _here(self, name: str, text: str) -> str:
         for theirs, ours in self._moved.items():
             text = text.replace(theirs, ours)
+        text = text.replace("0.0.0.0:6080", f"0.0.0.0:{self.ports['form']}")
         return text.replace("0.0.0.0:6066", f"0.0.0.0:{self.ports.get(name)}")
 
 
@@ -151,13 +153,14 @@ def check_scene(checks: Checks) -> None:
         for name in (*SERVED, "feature-store"):
             scene.start(name)
         checks.note("scene: the store is ready", _waited((scene.folder / "ready").exists))
+        checks.note("scene: the form opens", _waited(lambda: scene.get("form", "/")[0] == 200))
         for name in SERVED:
             ready = _waited(partial(scene.is_ready, name))
             checks.note(f"scene: {name} is ready, told without a token", ready)
             status = [scene.get(name, "/metrics", token)[0] for token in ("", scene.token)]
             checks.note(f"scene: {name} tells metrics to who has the token", status == [401, 200])
         scene.start_prometheus(prometheus)
-        checks.note("scene: Prometheus scrapes both by the token", _waited(scene.is_up))
+        checks.note("scene: Prometheus scrapes all by the token", _waited(scene.is_up))
         producer = Producer({"bootstrap.servers": kafka.bootstrap, "partitioner": "murmur2_random"})
         producer.produce("objections", json.dumps(OBJECTION).encode(), b"u1")
         producer.flush()

@@ -7,7 +7,7 @@ grants, restores and the processes' resources.  Nothing is to be chosen but the 
 
 from typing import Any, Final
 
-from deploy.monitoring import late, outcome, passage, processes
+from deploy.monitoring import form, late, outcome, passage, processes
 from deploy.monitoring.panels import SOURCE, Row, laid_out
 from deploy.monitoring.rules import RUNBOOK
 
@@ -86,6 +86,7 @@ def rows() -> list[Row]:
         Row("Partitions and their owners", passage.partitions()),
         Row("Work that waits", passage.waiting()),
         Row("Stores: from published to hidden and erased", outcome.stores()),
+        Row("The form to object with", form.panels()),
         Row("Dead letters", outcome.dead_letters()),
         Row("What becomes allowed, and what is purged", outcome.grants()),
         Row("Restores", processes.restores()),

@@ -12,10 +12,25 @@ from streams.latencies import BOUNDS_MS
 # How Prometheus is told to call the two kinds of processes: `job_name` in prometheus.yml.
 WORKER_JOB: Final = "objections-worker"
 MONITOR_JOB: Final = "objections-monitor"
-CANARY_JOB: Final = "objections-canary"  # may be left out
+CANARY_JOB: Final = "objections-canary"  # may be left out, as may the form
+INTAKE_JOB: Final = "objections-intake"
 
 # A turn takes a second, and the pause after it five minutes at the most.
 CANARY_WINDOW: Final = "15m"
+
+# The form.  A broker that restarts is away for less than the form waits for it: nobody is told to
+# come back.  One who is may try again; five within five minutes is a Kafka that does not take them.
+NOT_SAVED_MIN: Final = 5
+NOT_SAVED_WINDOW: Final = "5m"
+# Whose pages stand still for longer press again, or leave.  A bound of a bucket.
+CONFIRMED_WITHIN_MS: Final = 2_500
+CONFIRMED_S: Final = CONFIRMED_WITHIN_MS / 1000
+CONFIRMED_WINDOW: Final = "10m"
+# Some links are always old or cut off by a mail program; more than are saved is a wrong key, or
+# somebody who guesses.
+LINKS_REFUSED_MIN: Final = 20
+LINKS_REFUSED_WINDOW: Final = "15m"
+INTAKE_KNOWN: Final = "1d"  # a form that was there within so long is missed
 
 # The promises.  They are read off histograms, so each limit is a bound of a bucket.
 OBJECTIVE: Final = 0.99  # of objections, over 30 days
@@ -23,7 +38,7 @@ PUBLISHED_WITHIN_MS: Final = 1_000
 HIDDEN_WITHIN_MS: Final = 5_000
 PUBLISHED_S: Final = PUBLISHED_WITHIN_MS / 1000
 HIDDEN_S: Final = HIDDEN_WITHIN_MS / 1000
-assert {PUBLISHED_WITHIN_MS, HIDDEN_WITHIN_MS} <= set(BOUNDS_MS)
+assert {PUBLISHED_WITHIN_MS, HIDDEN_WITHIN_MS, CONFIRMED_WITHIN_MS} <= set(BOUNDS_MS)
 
 Severity = Literal["critical", "warning"]  # wakes somebody; waits for the morning
 

@@ -95,7 +95,28 @@ def stores() -> list[Panel]:
             unit="s",
             steps=from_good(warn=limits.HIDDEN_S, bad=limits.STORE_LATE_S),
             no_value="no canary",
-            width=24,
+            width=12,
+        ),
+        Panel(
+            "timeseries",
+            "Canary: from filed to erased, by store",
+            "The mean of those erased lately, and the oldest that is not: each store erases at "
+            "its own pace.",
+            [
+                Query(
+                    f"sum by (store) (rate(objections_canary_erased_seconds_sum{{{C}}}[1h])) / "
+                    f"sum by (store) (rate(objections_canary_erased_seconds_count{{{C}}}[1h]))",
+                    "{{store}}, mean",
+                ),
+                Query(
+                    f"max by (store) (objections_canary_unerased_seconds{{{C}}})",
+                    "{{store}}, oldest",
+                ),
+            ],
+            unit="s",
+            steps=from_good(warn=24 * 3_600, bad=limits.ERASURE_LATE_S),
+            no_value="no canary",
+            width=12,
         ),
     ]
 

@@ -1,4 +1,4 @@
-"""Workers and monitor as processes: restores, resources, whether they are reached."""
+"""What runs, as processes: restores, resources, whether they are reached."""
 
 from deploy.monitoring import limits
 from deploy.monitoring.panels import Panel, Query, from_bad, from_good

@@ -5,11 +5,11 @@ Every alert has a section of its name in RUNBOOK.md, to which its link is comput
 `critical` wakes somebody, `warning` waits for the morning.
 """
 
-from textwrap import dedent
 from typing import Any, Final
 
-from deploy.monitoring import limits
-from deploy.monitoring.limits import BURNS, LONG_WINDOWS, WINDOWS, Severity
+from deploy.monitoring import form, limits
+from deploy.monitoring.limits import BURNS, LONG_WINDOWS, WINDOWS
+from deploy.monitoring.rule import Rule, alert, record
 from deploy.monitoring.series import (
     GRANTS,
     HELD,
@@ -27,7 +27,6 @@ from deploy.monitoring.series import (
 
 RUNBOOK: Final = "deploy/monitoring/RUNBOOK.md"
 
-Rule = dict[str, Any]
 Group = dict[str, Any]
 
 
@@ -48,6 +47,7 @@ def rules(runbook: str = RUNBOOK) -> dict[str, list[Group]]:
         _group("objections-absent", _absent()),
         _group("objections-stores", _stores()),
         _group("objections-canary", _canary()),
+        _group("objections-intake", form.rules()),
         _group("objections-state", _state()),
     ]
     for group in groups:
@@ -65,31 +65,6 @@ def slug(heading: str) -> str:
 def _group(name: str, rules_of_group: list[Rule], interval: str | None = None) -> Group:
     every = {} if interval is None else {"interval": interval}
     return {"name": name, **every, "rules": rules_of_group}
-
-
-def _record(name: str, expr: str) -> Rule:
-    return {"record": name, "expr": _tidy(expr)}
-
-
-def _alert(
-    name: str,
-    severity: Severity,
-    expr: str,
-    for_: str,
-    summary: str,
-    description: str,
-) -> Rule:
-    return {
-        "alert": f"Objections{name}",
-        "expr": _tidy(expr),
-        "for": for_,
-        "labels": {"severity": severity},
-        "annotations": {"summary": summary, "description": description},
-    }
-
-
-def _tidy(expr: str) -> str:
-    return dedent(expr).strip()
 
 
 def _selectors() -> list[tuple[str, str, str, str, int]]:
@@ -127,14 +102,14 @@ def _promise(*, long: bool) -> list[Rule]:
                   sum by ({label}) (rate({metric}_count{{{matchers}}}[{window}]))
                 )
             """
-            found.append(_record(f"objections:{name}:ratio{window}", ratio))
+            found.append(record(f"objections:{name}:ratio{window}", ratio))
             if any(burn.long == window and burn.severity == "critical" for burn in BURNS):
                 number = f"""
                     sum by ({label}) (increase({metric}_count{{{matchers}}}[{window}]))
                     -
                     sum by ({label}) (increase({metric}_bucket{{{matchers},{le}}}[{window}]))
                 """
-                found.append(_record(f"objections:{name}:records{window}", number))
+                found.append(record(f"objections:{name}:records{window}", number))
     return found
 
 
@@ -164,7 +139,7 @@ def _promise_alerts(*, long: bool) -> list[Rule]:
                 number = f"objections:{recorded}:records{burn.long}"
                 expr += f"\nand round({number}) >= {limits.LATE_RECORDS_MIN}"
             found.append(
-                _alert(
+                alert(
                     name,
                     burn.severity,
                     expr,
@@ -181,18 +156,18 @@ def _grants() -> list[Rule]:
     window, usual = limits.GRANTS_WINDOW, limits.GRANTS_USUAL
     now, before = f"objections:granted:rate{window}", f"objections:granted_usual:rate{usual}"
     return [
-        _record(
+        record(
             now,
             f"sum by (topic) (rate(objections_published_total{{{GRANTS}}}[{window}]))",
         ),
-        _record(
+        record(
             before,
             f"""
             quantile_over_time(0.95, {now}[{usual}] offset 30m)
             or {now} * 0
             """,
         ),
-        _alert(
+        alert(
             "GrantsUnusual",
             "critical",
             f"""
@@ -204,7 +179,7 @@ def _grants() -> list[Rule]:
             f"More than {limits.GRANTS_FACTOR} times what 95 % of the last {usual} stayed below. "
             "A wrong policy file or a broken age feed looks like this.",
         ),
-        _alert(
+        alert(
             "GrantsHeld",
             "critical",
             f"max by (partition) ({HELD}) > 0",
@@ -219,13 +194,13 @@ def _grants() -> list[Rule]:
 def _propagation() -> list[Rule]:
     known = "objections:oldest_unpropagated_seconds:max"
     return [
-        _record(known, oldest()),
+        record(known, oldest()),
         # A worker tells of all partitions it was given, also while it restores them.
-        _record(
+        record(
             "objections:partition_owners:count",
             f"count by (topic, partition) ({OLDEST}{{{W}}})",
         ),
-        _alert(
+        alert(
             "Stalled",
             "critical",
             f"{known}{{{OBJECTIONS}}} > {limits.OBJECTION_STALLED_S}",
@@ -234,7 +209,7 @@ def _propagation() -> list[Rule]:
             "{{ $value | humanizeDuration }}",
             "Nothing that it covers is certain to be purged from any store.",
         ),
-        _alert(
+        alert(
             "InputStalled",
             "warning",
             f"{known}{{{OTHERS}}} > {limits.INPUT_STALLED_S}",
@@ -243,7 +218,7 @@ def _propagation() -> list[Rule]:
             "{{ $value | humanizeDuration }}",
             "Ages, notices or content, deletions among them, are not acted upon.",
         ),
-        _alert(
+        alert(
             "PartitionUnowned",
             "critical",
             f"""
@@ -255,7 +230,7 @@ def _propagation() -> list[Rule]:
             "{{ $value }} objections wait there. The monitor sees the partition, and no worker "
             "that Prometheus reaches tells of it.",
         ),
-        _alert(
+        alert(
             "ClockOverdue",
             "warning",
             f"""
@@ -272,7 +247,7 @@ def _propagation() -> list[Rule]:
 
 def _absent() -> list[Rule]:
     return [
-        _alert(
+        alert(
             "WorkerAbsent",
             "critical",
             f"absent(objections_propagation_seconds_count{{{W}}})",
@@ -280,7 +255,7 @@ def _absent() -> list[Rule]:
             "No worker tells of itself",
             "Either none runs, or Prometheus reaches none: every objection waits, or nobody knows.",
         ),
-        _alert(
+        alert(
             "MonitorAbsent",
             "critical",
             f"absent(objections_monitor_up{{{M}}})",
@@ -288,7 +263,7 @@ def _absent() -> list[Rule]:
             "No `objections monitor` tells of itself",
             "Partitions without a worker are seen by it alone: a stall there would go unnoticed.",
         ),
-        _alert(
+        alert(
             "MonitorBlind",
             "critical",
             f"""
@@ -299,15 +274,15 @@ def _absent() -> list[Rule]:
             "Kafka does not tell the monitor {{ $labels.instance }} what it asks",
             "Kafka is away, or refuses the monitor; workers are likely to stand still as well.",
         ),
-        _alert(
+        alert(
             "TargetDown",
             "warning",
-            f'up{{job=~"{limits.WORKER_JOB}|{limits.MONITOR_JOB}"}} == 0',
+            f'up{{job=~"{limits.WORKER_JOB}|{limits.MONITOR_JOB}|{limits.INTAKE_JOB}"}} == 0',
             "5m",
             "{{ $labels.instance }} ({{ $labels.job }}) cannot be scraped",
             "One process of several is gone, frozen, or not reached.",
         ),
-        _alert(
+        alert(
             "StoresNotMeasured",
             "warning",
             f"""
@@ -332,8 +307,8 @@ def _absent() -> list[Rule]:
 def _stores() -> list[Rule]:
     known = "objections:oldest_unacknowledged_seconds:max"
     return [
-        _record(known, f"max by (store, phase) ({OWED})"),
-        _alert(
+        record(known, f"max by (store, phase) ({OWED})"),
+        alert(
             "StoreLate",
             "critical",
             f'{known}{{phase="hidden"}} > {limits.STORE_LATE_S}',
@@ -342,7 +317,7 @@ def _stores() -> list[Rule]:
             "{{ $value | humanizeDuration }} ago",
             "Its readers may still be given what people have objected to.",
         ),
-        _alert(
+        alert(
             "ErasureLate",
             "warning",
             f'{known}{{phase="erased"}} > {limits.ERASURE_LATE_S}',
@@ -351,7 +326,7 @@ def _stores() -> list[Rule]:
             "{{ $value | humanizeDuration }} ago",
             "No query returns it, but its bytes are still there.",
         ),
-        _alert(
+        alert(
             "StoreWentBack",
             "critical",
             "sum by (store) (increase("
@@ -360,7 +335,7 @@ def _stores() -> list[Rule]:
             "Store {{ $labels.store }} went back to an earlier state",
             "It was restored from a backup: what was purged since then is in it again.",
         ),
-        _alert(
+        alert(
             "AcknowledgementsRefused",
             "warning",
             "sum by (store) (increase("
@@ -376,7 +351,7 @@ def _stores() -> list[Rule]:
 def _canary() -> list[Rule]:
     turns = f'objections_canary_turns_total{{{C},outcome="hidden"}}'
     return [
-        _alert(
+        alert(
             "CanaryLate",
             "critical",
             f"max by (store) (objections_canary_waiting_seconds{{{C}}}) > {limits.STORE_LATE_S}",
@@ -385,7 +360,7 @@ def _canary() -> list[Rule]:
             "{{ $value | humanizeDuration }} ago",
             "Nobody's objection gets there, in one partition at the least.",
         ),
-        _alert(
+        alert(
             "CanaryAbsent",
             "warning",
             f"""
@@ -405,7 +380,7 @@ def _state() -> list[Rule]:
     window = limits.RESTART_WINDOW
     begun = f'objections_restores_total{{{W},outcome="begun"}}'
     return [
-        _alert(
+        alert(
             "Unreadable",
             "critical",
             'sum by (topic) (increase(objections_events_total{outcome="dead_letter",'
@@ -414,7 +389,7 @@ def _state() -> list[Rule]:
             "An objection in {{ $labels.topic }} could not be read",
             "Where it names no user, nobody is protected by it until it is mended.",
         ),
-        _alert(
+        alert(
             "DeadLettersOpen",
             "warning",
             "sum by (topic) (objections_dead_letters_open) > 0",
@@ -422,7 +397,7 @@ def _state() -> list[Rule]:
             "{{ $value }} dead letters of {{ $labels.topic }} are open",
             "Each keeps a user or an item from being used until it is mended or dismissed.",
         ),
-        _alert(
+        alert(
             "RestoreLoop",
             "critical",
             f"""
@@ -434,7 +409,7 @@ def _state() -> list[Rule]:
             "It is expelled from the group or ends again and again: its partitions stand still "
             "meanwhile.",
         ),
-        _alert(
+        alert(
             "RestoreUnfinished",
             "warning",
             f'objections_partitions{{{W},state="restoring"}} > 0',

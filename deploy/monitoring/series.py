@@ -7,7 +7,10 @@ from deploy.monitoring import limits
 W: Final = f'job="{limits.WORKER_JOB}"'
 M: Final = f'job="{limits.MONITOR_JOB}"'
 C: Final = f'job="{limits.CANARY_JOB}"'
-ANY: Final = f'job=~"{limits.WORKER_JOB}|{limits.MONITOR_JOB}"'
+F: Final = f'job="{limits.INTAKE_JOB}"'
+ANY: Final = (
+    f'job=~"{limits.WORKER_JOB}|{limits.MONITOR_JOB}|{limits.CANARY_JOB}|{limits.INTAKE_JOB}"'
+)
 
 OBJECTIONS: Final = 'topic=~".*objections"'  # with whatever prefix; among inputs there is one such
 OTHERS: Final = 'topic!~".*objections"'

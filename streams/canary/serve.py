@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from itertools import count, cycle
@@ -16,6 +17,7 @@ from aiohttp import web
 from confluent_kafka import KafkaException
 
 from streams.canary.account import Account, account
+from streams.canary.erasures import Erasures
 from streams.canary.numbers import Numbers
 from streams.canary.turn import Stopped, Turns
 from streams.core.policy import Policy
@@ -28,10 +30,12 @@ from streams.settings import Settings
 from streams.worker.acknowledgements import Acknowledgements
 from streams.worker.http import Server, check_token
 from streams.worker.names import DECISIONS, INPUTS
+from streams.worker.receipt_notes import Following
 
 logger = logging.getLogger(__name__)
 
 FIRST_ANSWER_S: Final = 5.0
+LOOK_S: Final = 0.2  # how late an erasure may be noticed between turns
 AGAIN_S: Final = 1.0  # after Kafka has not told where to begin
 GOODBYE_S: Final = 2.0  # at the end, for the accounts to be deleted
 
@@ -49,7 +53,10 @@ class Canary(threading.Thread):
     ) -> None:
         super().__init__(name="canary", daemon=True)
         self.failure: Future[None] = Future()
-        self.numbers = Numbers(each.name for each in settings.stores)
+        self.numbers = Numbers(
+            [each.name for each in settings.stores],
+            [each.name for each in settings.stores if Following.of(each).erases],
+        )
         self.at = ""  # what is done at the moment, for people
         self._settings = settings
         self._policy = policy
@@ -57,6 +64,7 @@ class Canary(threading.Thread):
         self._every_s = every_s
         self._stopping = threading.Event()
         self._levels = StoreLevels(partitions_n, self._fail)
+        self._erasures = Erasures(self._levels, self.numbers)
         self._run = uuid.uuid4().hex[:8]
         self._objections = count()
         self._accounts: dict[int, tuple[Account, str]] = {}  # and the objection that stands
@@ -77,12 +85,11 @@ class Canary(threading.Thread):
         """Take turns."""
         acknowledgements = Acknowledgements(self._settings, self._levels, self._partitions_n)
         acknowledgements.start()
-        turns = Turns(self._settings, self._levels, self.numbers, self._stopping.is_set)
+        turns = self._turns(self._stopping.is_set)
         try:
             for number in cycle(range(self._partitions_n)):
                 self._turn(turns, number)
-                if self._stopping.wait(self._every_s):
-                    raise Stopped
+                self._pause()
         except Stopped:
             self._say_goodbye()
         except BaseException as error:  # noqa: BLE001  (handed to the event loop)
@@ -91,6 +98,17 @@ class Canary(threading.Thread):
             turns.close()
             acknowledgements.stop()
             acknowledgements.join()
+
+    def _turns(self, stopping: Callable[[], bool]) -> Turns:
+        return Turns(self._settings, self._levels, self.numbers, self._erasures, stopping)
+
+    def _pause(self) -> None:
+        """Wait for the next turn, and note what is erased meanwhile."""
+        until_s = time.monotonic() + self._every_s
+        while (left_s := until_s - time.monotonic()) > 0:
+            if self._stopping.wait(min(left_s, LOOK_S)):
+                raise Stopped
+            self._erasures.look()
 
     def _turn(self, turns: Turns, number: int) -> None:
         self._begin_day(turns)
@@ -139,7 +157,7 @@ class Canary(threading.Thread):
         """Delete the accounts, so that nothing is left of them; a Kafka that is away is left."""
         until_s = time.monotonic() + GOODBYE_S
         late = lambda: time.monotonic() > until_s  # noqa: E731
-        turns = Turns(self._settings, self._levels, self.numbers, late)
+        turns = self._turns(late)
         try:
             now_ms = int(time.time() * 1000)
             turns.send([who.deleted(now_ms) for who, _ in self._accounts.values()])

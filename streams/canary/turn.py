@@ -11,6 +11,7 @@ import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from streams.canary.account import CONTENT, USERS, Account, Heard, Record
+from streams.canary.erasures import Erasures
 from streams.canary.numbers import Numbers
 from streams.core.receipts import FOLLOWED, HIDDEN
 from streams.errors import CheckFailed
@@ -44,11 +45,13 @@ class Turns:
         settings: Settings,
         levels: StoreLevels,
         numbers: Numbers,
+        erasures: Erasures,
         stopping: Callable[[], bool],
     ) -> None:
         self._settings = settings
         self._levels = levels
         self._numbers = numbers
+        self._erasures = erasures
         self._stopping = stopping
         self._stores = [Following.of(each) for each in settings.stores]
         followed = {topic for store in self._stores for topic in store.topics}
@@ -134,6 +137,8 @@ class Turns:
             for store in hidden:
                 waiting.remove(store)
                 self._numbers.hidden(store.name)
+                offsets = {topic: heard.offset(topic) for topic in store.topics}
+                self._erasures.begin(store, number, offsets)
             if waiting:
                 self._read(heard)
 
@@ -146,6 +151,7 @@ class Turns:
     def _read(self, heard: Heard) -> None:
         if self._stopping():
             raise Stopped
+        self._erasures.look()
         for message in fetch(self._consumer, READ_S):
             self._take(heard, message)
 

@@ -2,6 +2,7 @@
 Takes objections and withdrawals in: the same for the form and the API.
 """
 
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final, Protocol
@@ -103,12 +104,16 @@ class Counter:
             "occurred_at": rfc3339(int(now_s * 1000)),
             **record,
         }
+        begun_s = time.monotonic()
+        self._metrics.waiting += 1
         try:
             await self._sender.send(user_id, _encode(whole))
         except NotSaved:
-            self._metrics.submitted(action, "not_saved")
+            self._metrics.not_saved(action)
             raise
-        self._metrics.submitted(action, "saved")
+        finally:
+            self._metrics.waiting -= 1
+        self._metrics.saved(action, time.monotonic() - begun_s)
         self._recent[user_id, objection_id, action] = None
         if len(self._recent) > RECENT_MAX:
             self._recent.popitem(last=False)

@@ -23,7 +23,8 @@ NAMES: Final = {
     "whatsapp": "WhatsApp",
     "messenger": "Messenger",
 }
-assert set(NAMES) == set(PRODUCTS)
+_ALL: Final = set(PRODUCTS)
+assert set(NAMES) == _ALL
 
 _STYLE: Final = files(__package__).joinpath("page.css").read_text("utf-8")
 # For the Content-Security-Policy: this style and no other.
@@ -85,7 +86,9 @@ def form_page(frame: Frame, view: FormView) -> str:
     """Return the page to object with."""
     say = frame.texts
     missing = view.problem == "products_missing"
-    hint = ' aria-describedby="hint problem"' if missing else ' aria-describedby="hint"'
+    hint = f'<p id="hint">{_of(say, "products_hint")}</p>' if set(view.chosen) >= _ALL else ""
+    told = " ".join((*(("hint",) if hint else ()), *(("problem",) if missing else ())))
+    described = f' aria-describedby="{told}"' if told else ""
     invalid = ' aria-invalid="true"' if missing else ""
     choices = "".join(
         f'<div class="choice"><input type="checkbox" id="{each}" name="products" value="{each}"'
@@ -100,8 +103,8 @@ def form_page(frame: Frame, view: FormView) -> str:
         f"<p>{_of(say, 'intro')}</p>",
         f'<form method="post" action="?lang={say.language}">',
         f'<input type="hidden" name="word" value="{escape(view.word)}">',
-        f"<fieldset{hint}><legend>{_of(say, 'products')}</legend>",
-        f'<p id="hint">{_of(say, "products_hint")}</p>{choices}</fieldset>',
+        f"<fieldset{described}><legend>{_of(say, 'products')}</legend>",
+        f"{hint}{choices}</fieldset>",
         f"<p>{_of(say, 'what_next')}</p>",
         f'<button type="submit">{_of(say, "object_again" if view.earlier else "object")}</button>',
         "</form>",

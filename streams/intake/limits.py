@@ -5,6 +5,7 @@ How often one address, or one person, may ask: buckets that fill up with time.  
 import ipaddress
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 PEOPLE_MAX: Final = 100_000  # those who asked last; older ones begin anew
@@ -40,10 +41,16 @@ def asker(peer: str, forwarded: Sequence[str], proxies: int) -> str:
     """
     chain = [*forwarded, peer]
     address = chain[-1 - proxies] if len(chain) > proxies else chain[0]
+    return _network(address.strip()) or peer
+
+
+@lru_cache(maxsize=10_000)
+def _network(address: str) -> str:
+    """Return whom an address counts as, "" where it is none."""
     try:
-        found = ipaddress.ip_address(address.strip())
+        found = ipaddress.ip_address(address)
     except ValueError:
-        return peer
+        return ""
     if isinstance(found, ipaddress.IPv6Address):
         return str(ipaddress.ip_network((found, IPV6_NETWORK_BITS), strict=False))
     return str(found)

@@ -5,11 +5,13 @@ acks=all: the broker answers when the record is on every replica in sync.  Idemp
 on purpose: a record sent twice is the same objection, and without it the producer has no state in
 which it cannot go on.  A record that Kafka has not confirmed in time may still arrive; whoever
 tries again with the same form sends the same objection.
+
+Answers are fetched by the event loop itself, many at once: a thread for it would wait for the
+interpreter with each answer, and wake the loop.
 """
 
 import asyncio
 import logging
-import threading
 import time
 from typing import Final
 
@@ -22,10 +24,10 @@ from streams.worker.names import OBJECTIONS
 logger = logging.getLogger(__name__)
 
 QUEUE_RECORDS: Final = 20_000  # more would not be confirmed in time
-POLL_S: Final = 0.1
+LINGER_MS: Final = 2  # nobody notices, and Kafka has fewer requests to answer
+AWAITED_S: Final = 0.002  # how late an answer may be noticed
+IDLE_S: Final = 1.0  # when none is awaited, for what the client has to say of itself
 TELL_EVERY_S: Final = 10.0
-
-Outcome = tuple["asyncio.Future[None]", KafkaError | None]
 
 
 class NotSaved(Exception):
@@ -33,16 +35,15 @@ class NotSaved(Exception):
 
 
 class Sender:
-    """Sends to `objections`; `start` it in a running event loop, and `stop` it in the end."""
+    """Sends to `objections`; of the event loop that `start`s it, and `stop` it in the end."""
 
     def __init__(self, settings: Settings) -> None:
         self._topic = settings.topic(OBJECTIONS)
-        self._confirm_s = settings.intake_confirm_ms / 1000
         self._producer = Producer(
             settings.kafka(
                 acks="all",
                 partitioner="murmur2_random",  # Kafka's own default for records with a key
-                linger_ms=2,
+                linger_ms=LINGER_MS,
                 delivery_timeout_ms=settings.intake_confirm_ms,
                 request_timeout_ms=max(1_000, settings.intake_confirm_ms // 2),
                 retry_backoff_ms=50,
@@ -51,59 +52,60 @@ class Sender:
             ),
             logger=CLIENT_LOGGER,
         )
-        self._done: list[Outcome] = []  # touched by the polling thread alone
-        self._stopping = threading.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread(target=self._poll, name="sender", daemon=True)
+        self._awaited = 0
+        self._settled = asyncio.Event()  # while none is awaited
+        self._settled.set()
+        self._timer: asyncio.TimerHandle | None = None
         self._told_s = 0.0
         self._not_saved_n = 0
 
     def start(self) -> None:
         """Begin to listen to Kafka's answers."""
-        self._loop = asyncio.get_running_loop()
-        self._thread.start()
+        self._fetch()
 
     async def stop(self) -> None:
-        """Wait for what is under way, and let go of Kafka."""
-        await asyncio.to_thread(self._end)
+        """Wait for what is under way, which ends within the time Kafka is given."""
+        await self._settled.wait()
+        if self._timer is not None:
+            self._timer.cancel()
 
     async def send(self, user_id: str, value: bytes) -> None:
         """Return once Kafka has the record for good.  Raises `NotSaved`."""
-        assert self._loop is not None, "not started"
-        future: asyncio.Future[None] = self._loop.create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
 
         def delivered(error: KafkaError | None, _message: Message) -> None:
-            self._done.append((future, error))
+            self._awaited -= 1
+            if not self._awaited:
+                self._settled.set()
+            if future.done():  # whoever asked has gone
+                return
+            if error is None:
+                future.set_result(None)
+            else:
+                self._tell(error.str())
+                future.set_exception(NotSaved(error.str()))
 
         try:
             self._producer.produce(self._topic, value, user_id.encode(), on_delivery=delivered)
         except BufferError:
             self._tell("too many wait for Kafka already")
             raise NotSaved("too many wait for Kafka already") from None
+        self._awaited += 1
+        if self._awaited == 1:
+            self._settled.clear()
+            self._fetch()
         await future
 
-    def _poll(self) -> None:
-        while not self._stopping.is_set():
-            self._producer.poll(POLL_S)
-            self._hand_over()
-        self._producer.flush(self._confirm_s)
-        self._hand_over()
-
-    def _hand_over(self) -> None:
-        """Wake those who wait, all at once: waking the event loop costs more than an answer."""
-        if self._done and self._loop is not None:
-            done, self._done = self._done, []
-            self._loop.call_soon_threadsafe(self._settle, done)
-
-    def _settle(self, done: list[Outcome]) -> None:
-        for future, error in done:
-            if future.done():  # whoever asked has gone
-                continue
-            if error is None:
-                future.set_result(None)
-            else:
-                self._tell(error.str())
-                future.set_exception(NotSaved(error.str()))
+    def _fetch(self) -> None:
+        """Take what Kafka has answered, and come back."""
+        if self._timer is not None:
+            self._timer.cancel()
+        try:
+            self._producer.poll(0)
+        finally:  # whatever the client has to say: those who wait are answered
+            pause_s = AWAITED_S if self._awaited else IDLE_S
+            self._timer = asyncio.get_running_loop().call_later(pause_s, self._fetch)
 
     def _tell(self, why: str) -> None:
         self._not_saved_n += 1
@@ -114,8 +116,3 @@ class Sender:
                 self._not_saved_n,
                 why,
             )
-
-    def _end(self) -> None:
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()

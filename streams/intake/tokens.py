@@ -9,6 +9,7 @@ reader alone: another website cannot send it, and sent twice it is the same obje
 import base64
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
@@ -28,6 +29,8 @@ RECEIPT_VALID_S: Final = 3 * 366 * 86_400
 AHEAD_S: Final = 300.0  # clocks of other replicas may be ahead of ours
 
 _ALGORITHM: Final = "HS256"
+# Base64url without padding (RFC 7515): PyJWT passes over signs that do not belong there.
+_COMPACT: Final = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
 _FORM: Final = "objection-form"
 _RECEIPT: Final = "objection-receipt"
 _MAC_BYTES: Final = 16
@@ -102,8 +105,9 @@ class Signer:
         Raises `Forged`, `Expired`.
         """
         word, _, mac = form_word.rpartition(".")
+        given = mac.encode("utf-8", "surrogatepass")
         for key in self._derived:
-            if hmac.compare_digest(mac.encode(), _mac(key, "form", reader, word).encode()):
+            if hmac.compare_digest(given, _mac(key, "form", reader, word).encode()):
                 break
         else:
             raise Forged
@@ -120,7 +124,7 @@ class Signer:
         return jwt.encode(claims, self._keys[0], algorithm=_ALGORITHM)
 
     def _claims(self, token: str, audience: str) -> dict[str, Any]:
-        if len(token) > TOKEN_LENGTH_MAX:
+        if len(token) > TOKEN_LENGTH_MAX or not _COMPACT.fullmatch(token):
             raise Forged
         for key in self._keys:
             try:

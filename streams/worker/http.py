@@ -161,15 +161,18 @@ class HttpServer(Server):
         return web.Response(text=text, content_type="text/html")
 
 
-async def listen(runner: web.AppRunner, host: str, port: int, variable: str) -> str:
+async def listen(
+    runner: web.AppRunner, host: str, port: int, variable: str, backlog: int = 128
+) -> str:
     """
     Let *runner* take requests, and return the HOST:PORT it was given.
 
+    backlog: connections that may wait to be taken; those beyond are broken off.
     Raises UsageProblem when the address, which *variable* holds, cannot be taken.
     """
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        await web.TCPSite(runner, host, port, backlog=backlog).start()
     except (OSError, UnicodeError) as error:  # The latter: no name of any machine.
         await runner.cleanup()
         remedy = _REMEDIES.get(getattr(error, "errno", None) or 0, _REMEDY)

@@ -8,11 +8,16 @@ each a user of their own, whether or not earlier ones were answered.  KILLS time
 the broker is killed (SIGKILL) and started again.  In the end `objections` is read: every objection
 that was confirmed has to be in it.  Exit status 1 where one is lost.
 
+--plain puts the same load, without kills, on the same form written the way the documentation of its
+libraries shows (`intake_plain.py`): what all else here costs.
+
 Latencies are from the moment a submission was due until its answer, all but those not confirmed.
 """
 
 import argparse
 import asyncio
+import contextlib
+import os
 import sys
 import tempfile
 import time
@@ -22,24 +27,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import aiohttp
 import msgspec
+import psutil
+import requests
+import uvloop
 
-from streams.kafka.local import LocalKafka
-from tests.intake_scene import SIGNER, Intake, saved
-from tests.worker_settings import apply_topics
+from streams.kafka.local import HOST, LocalKafka, free_port
+from streams.program import Program
+from tests.bench.crowd import Answered, Crowd
+from tests.intake_scene import ANSWER_S, KEY, SIGNER, Intake, saved
+from tests.worker_settings import apply_topics, wait_for
 
 PREFIX = "load."
 PARTITIONS = 4
 VALID_S = 3_600
-CONNECTIONS = 200
-ANSWER_S = 60.0
 CONFIRM_MS = 8_000
 
 
 @dataclass
 class Result:
-    """confirmed: ids that the form said were saved; lost: those that are not there."""
+    """
+    confirmed: ids that the form said were saved; lost: those that are not there.
+
+    cpu_s: processor time of the form, sender_cpu_s: of those who send.
+    """
 
     confirmed: set[str] = field(default_factory=set)
     latencies_s: list[float] = field(default_factory=list)
@@ -47,6 +58,12 @@ class Result:
     lost: set[str] = field(default_factory=set)
     took_s: float = 0.0
     cpu_s: float = 0.0
+    sender_cpu_s: float = 0.0
+
+    @property
+    def cpu_us(self) -> float:
+        """Return the processor time of the form for one submission."""
+        return self.cpu_s / max(self.outcomes.total(), 1) * 1e6
 
     def lines(self) -> Iterator[str]:
         """Yield it for people."""
@@ -57,8 +74,8 @@ class Result:
         if ordered:
             p50, p99 = (ordered[int(len(ordered) * share)] for share in (0.5, 0.99))
             yield f"p50 {p50 * 1000:,.0f} ms, p99 {p99 * 1000:,.0f} ms, worst {ordered[-1]:.1f} s"
-        submitted = sum(self.outcomes.values())
-        yield f"processor time of the form: {self.cpu_s / max(submitted, 1) * 1e6:,.0f} µs each"
+        sender_us = self.sender_cpu_s / max(self.outcomes.total(), 1) * 1e6
+        yield f"processor time: form {self.cpu_us:,.0f} µs each, who sends {sender_us:,.0f} µs"
         yield f"confirmed and lost: {len(self.lost)}"
 
 
@@ -75,10 +92,19 @@ def run(
 
     away: called while there is no broker.
     """
-    cpu_s = _cpu_s(intake)
-    pauses_s = [seconds / (kills + 1)] * kills
-    result = asyncio.run(_load(kafka, intake.form, rate, seconds, pauses_s, away))
-    result.cpu_s = _cpu_s(intake) - cpu_s
+
+    async def kill() -> None:
+        for _ in range(kills):
+            await asyncio.sleep(seconds / (kills + 1))
+            await asyncio.to_thread(kafka.kill)
+            await asyncio.to_thread(away)
+            await asyncio.to_thread(kafka.start)
+
+    async def both() -> Result:
+        found, _ = await asyncio.gather(_load(intake.form_port, intake.pid, rate, seconds), kill())
+        return found
+
+    result = uvloop.run(both())
     there = {
         msgspec.json.decode(each.value() or b"{}")["objection_id"]
         for each in saved(kafka, PREFIX, PARTITIONS)
@@ -87,82 +113,69 @@ def run(
     return result
 
 
-def _cpu_s(intake: Intake) -> float:
-    return intake.metric("process_cpu_seconds_total")
+def run_plain(kafka: LocalKafka, folder: Path, rate: int, seconds: float) -> Result:
+    """Put the load on the same form, written plainly."""
+    port = free_port()
+    command = [sys.executable, "-m", "tests.bench.intake_plain", str(port), kafka.bootstrap]
+    command += [f"{PREFIX}objections", KEY]
+    with Program("plain form", command, os.environ, folder / "plain.log") as plain:
+
+        def is_ready() -> bool:
+            plain.check()
+            with contextlib.suppress(requests.ConnectionError):
+                return requests.get(f"http://{HOST}:{port}/", timeout=ANSWER_S).ok
+            return False
+
+        wait_for(is_ready, "the plain form")
+        return uvloop.run(_load(port, plain.pid, rate, seconds))
 
 
-async def _load(
-    kafka: LocalKafka,
-    form: str,
-    rate: int,
-    seconds: float,
-    pauses_s: list[float],
-    away: Callable[[], None],
-) -> Result:
-    result = Result()
-    expires_s = int(time.time()) + VALID_S
-    users = [f"load-{time.time_ns()}-{number}" for number in range(int(rate * seconds))]
-    tokens = [SIGNER.link_token(user, expires_s) for user in users]  # before the clock starts
-    words = [SIGNER.form_word(f"objection {user}", time.time()) for user in users]
-
-    async def send(number: int, due_s: float) -> None:
-        try:
-            if number % 2:
-                found = await _by_form(session, form, tokens[number], words[number])
-            else:
-                found = await _by_api(session, form, tokens[number])
-        except (aiohttp.ClientError, TimeoutError) as error:
-            result.outcomes[type(error).__name__] += 1
-            return
-        if found is None:
-            result.outcomes["not saved"] += 1
-            return
-        result.outcomes["saved"] += 1
-        result.confirmed.add(found)
-        result.latencies_s.append(time.perf_counter() - due_s)
-
-    async def kill() -> None:
-        for pause_s in pauses_s:
-            await asyncio.sleep(pause_s)
-            await asyncio.to_thread(kafka.kill)
-            await asyncio.to_thread(away)
-            await asyncio.to_thread(kafka.start)
-
-    connector = aiohttp.TCPConnector(limit=CONNECTIONS)
-    timeout = aiohttp.ClientTimeout(ANSWER_S)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-        begun_s = time.perf_counter()
-        killing = asyncio.create_task(kill())
-        tasks = []
-        for number in range(len(users)):
-            due_s = begun_s + number / rate
-            if (wait_s := due_s - time.perf_counter()) > 0:
-                await asyncio.sleep(wait_s)
-            tasks.append(asyncio.create_task(send(number, due_s)))
-        await asyncio.gather(*tasks)
-        result.took_s = time.perf_counter() - begun_s
-        await killing
+async def _load(port: int, pid: int, rate: int, seconds: float) -> Result:
+    requests = [_request(number) for number in range(int(rate * seconds))]
+    crowd = Crowd(HOST, port, requests, rate)
+    cpu_s, sender_cpu_s = _cpu_s(pid), time.process_time()
+    await crowd.run()
+    result = Result(took_s=crowd.took_s)
+    result.sender_cpu_s = time.process_time() - sender_cpu_s
+    result.cpu_s = _cpu_s(pid) - cpu_s
+    for answer in crowd.answers:
+        outcome = _OUTCOMES.get(answer.status, str(answer.status))
+        result.outcomes[outcome] += 1
+        if outcome == "saved":
+            result.confirmed.add(_objection_id(answer))
+            result.latencies_s.append(answer.took_s)
     return result
 
 
-async def _by_form(session: aiohttp.ClientSession, form: str, token: str, word: str) -> str | None:
-    data = {"word": word, "products": "instagram"}
-    async with session.post(f"{form}/o/{token}", data=data, allow_redirects=False) as answer:
-        if answer.status == 303:
-            receipt = urlsplit(answer.headers["Location"]).path.rpartition("/")[2]
-            return SIGNER.receipt(receipt).objection_id
-        assert answer.status == 503, answer.status
-        return None
+_OUTCOMES = {201: "saved", 303: "saved", 503: "not saved", 0: "no answer"}
 
 
-async def _by_api(session: aiohttp.ClientSession, form: str, token: str) -> str | None:
-    headers = {"Authorization": f"Bearer {token}"}
-    url = f"{form}/api/v1/objections"
-    async with session.post(url, json={"products": ["facebook"]}, headers=headers) as answer:
-        if answer.status == 201:
-            return str((await answer.json())["objection_id"])
-        assert answer.status == 503, answer.status
-        return None
+def _request(number: int) -> bytes:
+    """Return what somebody sends: by the form, or a program by the API, in turns."""
+    user, now_s = f"load-{time.time_ns()}-{number}", time.time()
+    token = SIGNER.link_token(user, int(now_s) + VALID_S)
+    if number % 2:
+        path, kind = f"/o/{token}", "application/x-www-form-urlencoded"
+        body = f"word={SIGNER.form_word(f'objection {user}', now_s)}&products=instagram"
+    else:
+        path, kind = "/api/v1/objections", "application/json"
+        body = '{"products":["facebook"]}'
+    return (
+        f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: Bearer {token}\r\n"
+        f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    ).encode()
+
+
+def _objection_id(answer: Answered) -> str:
+    if answer.status == 303:
+        receipt = urlsplit(answer.header("Location")).path.rpartition("/")[2]
+        return SIGNER.receipt(receipt).objection_id
+    return str(msgspec.json.decode(answer.body)["objection_id"])
+
+
+def _cpu_s(pid: int) -> float:
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
 
 
 def main() -> int:
@@ -171,6 +184,7 @@ def main() -> int:
     parser.add_argument("--rate", type=int, default=1_000, help="submissions a second")
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--kills", type=int, default=2, help="of the broker")
+    parser.add_argument("--plain", action="store_true", help="the same, written plainly, as well")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
@@ -179,7 +193,11 @@ def main() -> int:
             with Intake(kafka, PREFIX, path / "intake", INTAKE_CONFIRM_MS=CONFIRM_MS) as intake:
                 intake.wait_ready()
                 result = run(kafka, intake, options.rate, options.seconds, options.kills)
-    print("\n".join(result.lines()))
+            print("\n".join(result.lines()))
+            if options.plain:
+                plain = run_plain(kafka, path, options.rate, options.seconds)
+                print("\n".join(["", "written plainly:", *plain.lines()]))
+                print(f"processor time, ours by plain: {result.cpu_us / plain.cpu_us:.2f}")
     return 1 if result.lost else 0
 
 

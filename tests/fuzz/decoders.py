@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from jwt import PyJWS
 
 import topics
 from streams.audit.chain import Chain
@@ -44,6 +45,7 @@ from streams.errors import CheckFailed, Halt, UsageProblem
 from streams.explain.evidence import state
 from streams.files.lines import CsvRows
 from streams.importing.tables import CsvTable, JsonRows
+from streams.intake.tokens import Expired, Forged, Signer
 from streams.policy_file import parse_policy
 from streams.proof.records import Record
 from streams.settings import Settings
@@ -360,6 +362,25 @@ def _proven(data: bytes) -> None:
     decisions.end(NOW_MS)
 
 
+_KEY_OF_LINKS: Final = "k" * 32
+_SIGNER: Final = Signer([_KEY_OF_LINKS])
+_FAR_S: Final = 4_000_000_000
+_CLAIMS: Final = b'{"sub":"u1","aud":["objection-form"],"exp":4000000000,"nbf":5,"locale":"de"}'
+
+
+def _link(data: bytes) -> object:
+    return _SIGNER.person(data.decode("utf-8", "surrogateescape"))
+
+
+def _claims(data: bytes) -> object:
+    """What somebody signs who has the key, such as a mailer that makes links."""
+    return _SIGNER.person(PyJWS().encode(data, _KEY_OF_LINKS, algorithm="HS256"))
+
+
+def _word(data: bytes) -> object:
+    return _SIGNER.objection_id("r", data.decode("utf-8", "surrogateescape"), 2.0)
+
+
 def _decoders() -> Iterator[tuple[str, Decoder]]:
     for name in INPUTS:
         yield f"value in {name}", Decoder(_value_of(name), (), _values(name))
@@ -385,6 +406,9 @@ def _decoders() -> Iterator[tuple[str, Decoder]]:
     yield "audited item", Decoder(_audited, (CheckFailed,), _values("training-content"))
     yield "audit trail", Decoder(_chained, (), _values("audit-trail"))
     yield "proven decision", Decoder(_proven, (), _values("eligibility"))
+    yield "link", Decoder(_link, (Forged, Expired), (_SIGNER.link_token("u1", _FAR_S).encode(),))
+    yield "claims of a link", Decoder(_claims, (Forged, Expired), (_CLAIMS,))
+    yield "word of a form", Decoder(_word, (Forged, Expired), (_SIGNER.form_word("r", 1).encode(),))
     yield "kept value", Decoder(_kept_value, REFUSALS, _values("content"))
 
 

@@ -30,6 +30,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{ printf "%s-%s" (include "objections.fullname" .root) .name }}
 {{- end }}
 
+{{/* What runs: worker and monitor always, the others where they are switched on. */}}
+{{- define "objections.roles" -}}
+worker monitor{{ if .Values.intake.enabled }} intake{{ end }}{{ if .Values.canary.enabled }} canary{{ end }}
+{{- end }}
+
 {{/* What cannot work is refused here, with the remedy; values.schema.json knows the shapes. */}}
 {{- define "objections.check" -}}
 {{- if not .Values.kafka.bootstrap }}
@@ -37,6 +42,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 {{- if not .Values.httpToken.secret }}
 {{- fail "httpToken.secret is empty, expected the name of a Secret: kubectl create secret generic objections-http --from-literal=token=$(openssl rand -hex 32), then --set httpToken.secret=objections-http" }}
+{{- end }}
+{{- if and .Values.intake.enabled (not .Values.intake.key.secret) }}
+{{- fail "intake.key.secret is empty, expected the name of a Secret with what signs the links of notices: kubectl create secret generic objections-intake --from-literal=key=$(openssl rand -hex 32), then --set intake.key.secret=objections-intake" }}
+{{- end }}
+{{- if and .Values.canary.enabled (not .Values.stores) }}
+{{- fail "stores is empty, expected the data stores that the canary is to measure, or canary.enabled=false" }}
 {{- end }}
 {{- if .Values.strimzi.enabled }}
 {{- if not .Values.strimzi.cluster }}
@@ -52,7 +63,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 {{- else }}
 {{- if hasPrefix "SASL" .Values.kafka.securityProtocol }}
-{{- range $role := list "worker" "monitor" }}
+{{- range $role := include "objections.roles" . | splitList " " }}
 {{- $credentials := index $.Values.kafka.credentials $role }}
 {{- if not (and $credentials.secret $credentials.username) }}
 {{- fail (printf "kafka.credentials.%s has no secret or no username, expected both where kafka.securityProtocol is %s and strimzi.enabled is false" $role $.Values.kafka.securityProtocol) }}
@@ -92,6 +103,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 {{- range $option, $value := $kafka.options }}
 - {name: {{ printf "OBJECTIONS_KAFKA_%s" ($option | upper | replace "." "_") | quote }}, value: {{ $value | toString | quote }}}
+{{- end }}
+{{- end }}
+
+{{- define "objections.subject-key" -}}
+{{- if .Values.subjectKey.secret -}}
+- name: OBJECTIONS_SUBJECT_KEY
+  valueFrom: {secretKeyRef: {name: {{ .Values.subjectKey.secret | quote }}, key: {{ .Values.subjectKey.key | quote }}}}
 {{- end }}
 {{- end }}
 
