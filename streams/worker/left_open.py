@@ -21,7 +21,7 @@ from confluent_kafka.admin import AdminClient
 from streams.kafka.client_log import CLIENT_LOGGER
 from streams.kafka.reader import reader
 from streams.settings import Settings
-from streams.worker.names import INPUTS
+from streams.worker.names import WITH_LINKS
 
 logger = logging.getLogger(__name__)
 
@@ -66,9 +66,8 @@ def _instance(settings: Settings, known_by: str) -> str:
 
 def _last_owners(settings: Settings, partitions: Iterable[int]) -> set[str]:
     """Return whose transactions were the last to move the group's offsets."""
-    places = [
-        TopicPartition(settings.topic(topic), number) for number in partitions for topic in INPUTS
-    ]
+    topics = [settings.topic(topic) for topic in WITH_LINKS.all]  # of one that is not, none is told
+    places = [TopicPartition(topic, number) for number in partitions for topic in topics]
     # To a reader of uncommitted data the coordinator tells the last ones that count, at once.
     consumer = reader(settings, isolation="read_uncommitted")
     try:
