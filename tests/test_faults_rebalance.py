@@ -14,7 +14,7 @@ from pathlib import Path
 from streams.core.item import Item
 from streams.kafka.local import LocalKafka
 from streams.state import rows
-from streams.worker.names import INPUTS
+from streams.worker.names import WITH_LINKS
 from tests.fault_load import Load, assert_faultless, wait_until_served
 from tests.worker_process import (
     PARTITIONS,
@@ -106,7 +106,7 @@ def _tell_all_once(one: Worker, other: Worker) -> bool:
     names = ("objections_consumer_lag_records", "objections_oldest_unpropagated_seconds")
     for name in names:
         told = [each for x in (one, other) for each in x.metrics() if each.startswith(name)]
-        if not len(told) == len(set(told)) == len(INPUTS) * PARTITIONS:
+        if not len(told) == len(set(told)) == len(WITH_LINKS.all) * PARTITIONS:
             return False
     return True
 

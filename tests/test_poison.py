@@ -13,7 +13,7 @@ import pytest
 
 import topics
 from streams.kafka.local import LocalKafka
-from streams.proof import INPUTS, Record
+from streams.proof import Record
 from tests.making import content, grown_up, notice, objection
 from tests.stories import TRACE
 from tests.worker_process import (
@@ -30,16 +30,28 @@ from topics import Example
 
 MIB = 1024 * 1024
 HEADERS = ("dlq_topic", "dlq_partition", "dlq_offset", "dlq_timestamp", "dlq_error", "dlq_detail")
-RESTRICTING = ("objections", "account-ages")
+INPUTS = topics.names("input")
+RESTRICTING = ("objections", "account-ages", "account-links")
+OTHER = "another account"  # with which links link
 
 
 def good_record(topic: str, user: str) -> dict[str, Any]:
     """Return a good record of *topic* about *user*."""
     if topic == "content":
         return content(user_id=user, content_id=f"{user}.c")
+    if topic == "account-links":
+        return link(user)
     return {"objections": objection, "account-ages": grown_up, "notices": notice}[topic](
         user_id=user
     )
+
+
+def link(user: str, action: str = "linked") -> dict[str, Any]:
+    """Return a record of `account-links` about *user*."""
+    occurred_at = "2026-01-01T00:00:00Z"
+    return {
+        "user_id": user, "linked_user_id": OTHER, "action": action, "occurred_at": occurred_at,
+    }  # fmt: skip
 
 
 def poison(topic: str) -> Iterator[tuple[Example, bytes | None]]:
@@ -143,11 +155,12 @@ def test_the_detail_of_a_dead_letter_never_tells_the_value(
         "objections": objection(user_id="u", action=secret),
         "account-ages": grown_up(user_id="u", birth_date=secret),
         "notices": notice(user_id="u", delivered_at=secret),
+        "account-links": link("u", secret),
         "content": content(user_id="u", product=secret),
     }
     named = {
         "objections": "action", "account-ages": "birth_date", "notices": "delivered_at",
-        "content": "product",
+        "account-links": "action", "content": "product",
     }  # fmt: skip
     apply_topics(kafka, prefix, partitions=1)
     with Worker(kafka, prefix, tmp_path / "state"), Inputs(kafka, prefix) as inputs:
@@ -196,7 +209,7 @@ def test_an_oversized_bad_record_is_cut_to_fit(
         outputs = assert_proven(kafka, prefix)
     letters = outputs["dead-letters"]
 
-    assert len(letters) == 8
+    assert len(letters) == 2 * len(INPUTS)
     for letter in letters:
         assert letter.header("dlq_truncated") is not None
         whole = key if letter.key != b"u1" else value
@@ -287,7 +300,7 @@ def test_records_of_every_codec_are_read(kafka: LocalKafka, prefix: str, tmp_pat
     users = {f"{codec}{number}" for codec in codecs for number in range(5)}
 
     assert outputs["dead-letters"] == []
-    assert users == {each.key_text for each in outputs["eligibility"]}
+    assert users | {OTHER} == {each.key_text for each in outputs["eligibility"]}
     assert {f"{user}.c" for user in users} == {e.key_text for e in outputs["training-content"]}
 
 

@@ -241,6 +241,7 @@ def test_larger_inputs_ask_for_larger_dead_letters() -> None:
     found = dangers(compare(cluster, ""))
     assert {each.topic for each in found} == {
         "dead-letters",
+        "objections-links",
         "objections-users-changelog",
         "objections-content-changelog",
     }
