@@ -40,6 +40,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from streams.core.joins import join
 from streams.core.times import NEVER_MS
 
 LONG_AGO_MS: Final = -NEVER_MS
@@ -115,13 +116,7 @@ class Told(Struct, frozen=True, gc=False):
 
 def merge_links(known: Links, news: Links) -> Links:
     """Return the links of both; of too many those with the least names."""
-    merged = dict(known)
-    for user_id, link in news.items():
-        before = merged.get(user_id)
-        merged[user_id] = link if before is None else merge_link(before, link)
-    while len(merged) > LINKS_MAX:
-        del merged[max(merged)]
-    return merged
+    return join(known, news, merge_link, LINKS_MAX)
 
 
 def merge_link(known: Link, news: Link) -> Link:
@@ -136,13 +131,7 @@ def merge_link(known: Link, news: Link) -> Link:
 
 def merge_inherited(known: Inheritance, news: Inheritance) -> Inheritance:
     """Return the objections of both; of too many those with the least keys."""
-    merged = dict(known)
-    for key, told in news.items():
-        before = merged.get(key)
-        merged[key] = told if before is None else merge_one(before, told)
-    while len(merged) > INHERITED_MAX:
-        del merged[max(merged)]
-    return merged
+    return join(known, news, merge_one, INHERITED_MAX)
 
 
 def merge_one(known: Inherited, news: Inherited) -> Inherited:
@@ -152,9 +141,4 @@ def merge_one(known: Inherited, news: Inherited) -> Inherited:
 
 def merge_filed(known: dict[str, int], news: dict[str, int]) -> dict[str, int]:
     """Return when objections were first filed; of too many those with the least ids."""
-    merged = dict(known)
-    for objection_id, filed_ms in news.items():
-        merged[objection_id] = min(filed_ms, merged.get(objection_id, NEVER_MS))
-    while len(merged) > FILED_MAX:
-        del merged[max(merged)]
-    return merged
+    return join(known, news, min, FILED_MAX)

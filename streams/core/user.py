@@ -15,11 +15,13 @@ Source: contract.md, "Input records".
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from operator import or_
 from typing import Any, Final, TypeVar
 
 from msgspec import Struct
 
 from streams.core import links, refs
+from streams.core.joins import join
 from streams.core.links import Inheritance, Links
 from streams.core.refs import Refs
 from streams.core.times import NEVER_MS
@@ -101,19 +103,15 @@ def merge(user: User, news: User) -> User:
     if user.deleted or news.deleted:
         return DELETED_USER
     return User(
-        _merge_objections(user.objections, news.objections),
+        join(user.objections, news.objections, or_, OBJECTIONS_MAX),
         _merge_levels(user.levels, news.levels),
         _union(user.notices_ms, news.notices_ms)[:NOTICES_MAX],
         refs.join(user.dead_letters, news.dead_letters, DEAD_LETTERS_MAX),
         refs.of_lowest_names(refs.join(user.resolved, news.resolved, RESOLVED_MAX)),
         dismissed=_merge_dismissed(user.dismissed, news.dismissed),
-        links=links.merge_links(user.links, news.links) if news.links else user.links,
-        inherited=links.merge_inherited(user.inherited, news.inherited)
-        if news.inherited
-        else user.inherited,
-        filed_ms=links.merge_filed(user.filed_ms, news.filed_ms)
-        if news.filed_ms
-        else user.filed_ms,
+        links=links.merge_links(user.links, news.links),
+        inherited=links.merge_inherited(user.inherited, news.inherited),
+        filed_ms=links.merge_filed(user.filed_ms, news.filed_ms),
     )
 
 
@@ -200,19 +198,6 @@ def _merge_dismissed(known: dict[str, int], news: dict[str, int]) -> dict[str, i
         for partition, offset in news.items()
     }
     return refs.lowest_names(merged)
-
-
-def _merge_objections(known: dict[str, int], news: dict[str, int]) -> dict[str, int]:
-    if not news:
-        return known
-    if not known:
-        return news
-    merged = dict(known)
-    for objection_id, flags in news.items():
-        merged[objection_id] = merged.get(objection_id, 0) | flags
-    while len(merged) > OBJECTIONS_MAX:
-        del merged[max(merged)]
-    return merged
 
 
 def _merge_levels(known: Levels, news: Levels) -> Levels:
