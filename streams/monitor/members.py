@@ -1,13 +1,9 @@
 """
 Who of a consumer group owns which partitions, as the group's coordinator tells.
-
-By `AdminClient.list_groups`, which librdkafka answers without the requests to coordinators that
-crash version 2.16 when a coordinator has moved.
 """
 
 import struct
 import time
-import warnings
 from collections.abc import Iterator
 from typing import Final
 
@@ -15,6 +11,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from streams.kafka.client_log import CLIENT_LOGGER
+from streams.kafka.group_members import members_of
 from streams.monitor.sight import Owner
 from streams.settings import Settings
 from streams.worker.names import INPUTS
@@ -52,13 +49,9 @@ class Members:
 
 
 def _owners(client: AdminClient, group: str, topic: str) -> dict[int, Owner]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # see above
-        found = client.list_groups(group, timeout=ASK_S)
     return {
         number: Owner(str(member.client_id), str(member.client_host).removeprefix("/"))
-        for each in found
-        for member in each.members
+        for member in members_of(client, group, ASK_S)
         for name, numbers in _assigned(member.assignment)  # type: ignore[arg-type]  # bytes, other than the stub has it
         if name == topic
         for number in numbers

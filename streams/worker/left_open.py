@@ -11,7 +11,6 @@ and is not in the group yet may be shut out as well: it ends, and wants to be st
 """
 
 import logging
-import warnings
 from collections.abc import Iterable
 from typing import Final
 
@@ -19,6 +18,7 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from streams.kafka.client_log import CLIENT_LOGGER
+from streams.kafka.group_members import members_of
 from streams.kafka.reader import reader
 from streams.settings import Settings
 from streams.worker.names import WITH_LINKS
@@ -80,7 +80,4 @@ def _last_owners(settings: Settings, partitions: Iterable[int]) -> set[str]:
 def _members(settings: Settings) -> set[str]:
     """Return the client ids of the group's members."""
     client = AdminClient(settings.kafka(), logger=CLIENT_LOGGER)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # see streams.monitor.members
-        found = client.list_groups(settings.group, timeout=ASK_S)
-    return {str(member.client_id) for each in found for member in each.members}
+    return {str(each.client_id) for each in members_of(client, settings.group, ASK_S)}
