@@ -23,6 +23,7 @@ from streams.worker.names import USERS_CHANGELOG
 from streams.worker.run import identify
 from streams.worker.standby import Standby
 from tests.fault_load import Load, assert_faultless
+from tests.standing_by import SERVING, is_warm, share
 from tests.worker_process import (
     PARTITIONS,
     Worker,
@@ -36,8 +37,6 @@ RECORDS = 3_000
 BEHIND = 400  # rows: what is written within a fetch or two
 RESTORED = "objections_restored_rows_total"
 FINISHED = 'objections_restores_total{outcome="finished"}'
-LAG = "objections_standby_lag_rows"
-SERVING = 'objections_partitions{state="serving"}'
 MEMORY_BYTES = 8 * 1024 * 1024
 
 
@@ -54,34 +53,23 @@ def test_a_worker_takes_over_from_its_warm_copies(
     one, other = (Worker(kafka, prefix, tmp_path / name, STANDBY="on") for name in ("one", "other"))
     with one, other:
         with Load(kafka, prefix, seed=52, rate_per_s=500, plain=True) as load:
-            wait_for(lambda: both_serve(one, other), "both workers serve")
+            wait_for(lambda: share(one, other), "both workers serve")
             wait_for(lambda: load.sent > RECORDS, "the load")
-            wait_for(lambda: is_warm(one) and is_warm(other), "the copies are warm")
+            wait_for(lambda: is_warm(one, BEHIND) and is_warm(other, BEHIND), "the copies are warm")
             before = other.metrics()
             one.kill9()
             wait_for(lambda: PARTITIONS == other.metrics()[SERVING], "the other serves all")
             wait_for(lambda: other.metrics()[FINISHED] > before[FINISHED], "the restore has ended")
             read_again = other.metrics()[RESTORED] - before[RESTORED]
             one.start()
-            wait_for(lambda: both_serve(one, other), "both workers serve again")
+            wait_for(lambda: share(one, other), "both workers serve again")
         wait_until_caught_up(kafka, prefix, workers=[one, other])
-        wait_for(lambda: is_warm(one) and is_warm(other), "the copies are warm again")
+        wait_for(
+            lambda: is_warm(one, BEHIND) and is_warm(other, BEHIND), "the copies are warm again"
+        )
 
     assert read_again <= 2 * BEHIND, f"{read_again:.0f} rows that the copies held were read again"
     assert_faultless(kafka, prefix)
-
-
-def both_serve(one: Worker, other: Worker) -> bool:
-    """Whether two workers share the partitions."""
-    if not (one.get("/readyz").status == other.get("/readyz").status == 200):
-        return False
-    return one.metrics()[SERVING] == other.metrics()[SERVING] == PARTITIONS / 2
-
-
-def is_warm(worker: Worker) -> bool:
-    """Whether a worker has a copy of each of the other's partitions that lacks next to nothing."""
-    lags = [value for series, value in worker.metrics().items() if series.startswith(LAG)]
-    return len(lags) == PARTITIONS // 2 and sum(lags) < BEHIND
 
 
 @pytest.fixture

@@ -192,12 +192,11 @@ class Standby(threading.Thread):
                 self._give_up(number)
 
     def _give_up(self, number: int) -> None:
-        store = self._copies.stores[number]
-        if all((name, number) in self._at_end for name in self._names):
-            store.mark_used(int(time.time() * 1000))
+        path = self._copies.stores[number].path
+        self._mark_used(number)
         failure = self._copies.close(number)
         if failure is not None:  # whoever opens the store next finds out what is wrong with it
-            logger.warning("%s: %s", store.path, failure)
+            logger.warning("%s: %s", path, failure)
         self._lag = {each: rows for each, rows in self._lag.items() if each != number}
 
     def _look(self, consumer: Consumer) -> None:
@@ -209,9 +208,13 @@ class Standby(threading.Thread):
             self._lag = {number: rows for number, rows in found.items() if rows is not None}
         if now_s - self._marked_s > MARK_USED_S:
             self._marked_s = now_s
-            for number, store in self._copies.stores.items():
-                if all((name, number) in self._at_end for name in self._names):
-                    store.mark_used(int(time.time() * 1000))
+            for number in self._copies.stores:
+                self._mark_used(number)
+
+    def _mark_used(self, number: int) -> None:
+        """Note that a copy has missed nothing so far, if it is at the ends of both changelogs."""
+        if all((name, number) in self._at_end for name in self._names):
+            self._copies.stores[number].mark_used(int(time.time() * 1000))
 
     def _behind(self, consumer: Consumer, number: int) -> int | None:
         """Return how many rows of both changelogs a copy lacks; None while nothing was fetched."""

@@ -33,6 +33,7 @@ from streams.kafka.local import LocalKafka
 from streams.kafka.partitioner import partition_of
 from streams.kafka.reader import fetch, reader
 from streams.settings import Settings
+from tests.standing_by import SERVING, is_warm, share
 from tests.worker_process import (
     PARTITIONS,
     Worker,
@@ -46,8 +47,6 @@ SESSION_TIMEOUT_MS: Final = 6_000  # the default
 EVERY_S: Final = 0.04  # a record to each partition
 STEADY_S: Final = 3.0  # before and after: what else there is to see
 FILL_S: Final = 900.0
-SERVING: Final = 'objections_partitions{state="serving"}'
-LAG: Final = "objections_standby_lag_rows"
 WARM_ROWS: Final = 100
 
 
@@ -176,9 +175,11 @@ def _turn(
     one: Worker, other: Worker, probe: Probe, number: signal.Signals, standby: str
 ) -> tuple[Gaps, Gaps]:
     """End *one* and start it again; return the gaps of its end, and of its return."""
-    wait_for(lambda: _share(one, other), "both workers serve", FILL_S)
+    wait_for(lambda: share(one, other), "both workers serve", FILL_S)
     if standby == "on":
-        wait_for(lambda: _is_warm(one) and _is_warm(other), "warm copies", FILL_S)
+        wait_for(
+            lambda: is_warm(one, WARM_ROWS) and is_warm(other, WARM_ROWS), "warm copies", FILL_S
+        )
     time.sleep(STEADY_S)
     moving = _partitions(one)
     began_s = time.monotonic()
@@ -191,20 +192,9 @@ def _turn(
     end = probe.gaps(began_s, moving)
     began_s = time.monotonic()
     one.start()
-    wait_for(lambda: _share(one, other), "both workers serve again", FILL_S)
+    wait_for(lambda: share(one, other), "both workers serve again", FILL_S)
     time.sleep(STEADY_S)
     return end, probe.gaps(began_s, moving)
-
-
-def _share(one: Worker, other: Worker) -> bool:
-    if not all(each.get("/readyz").status == 200 for each in (one, other)):
-        return False
-    return one.metrics()[SERVING] == other.metrics()[SERVING] == PARTITIONS / 2
-
-
-def _is_warm(worker: Worker) -> bool:
-    lags = [value for series, value in worker.metrics().items() if series.startswith(LAG)]
-    return len(lags) == PARTITIONS // 2 and sum(lags) < WARM_ROWS
 
 
 def _partitions(worker: Worker) -> set[int]:
