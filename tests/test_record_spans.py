@@ -12,10 +12,11 @@ from streams.bench.offline import LOG_APPEND_TIME, SETTINGS, Offline
 from streams.core.trace_context import TraceContext, trace_context
 from streams.tracing import open_spans
 from streams.tracing.rate import TRACED_PER_S
+from streams.tracing.spans import MS
 from streams.worker.folded import Folded
 from streams.worker.intake import Fetched, Intake
 from streams.worker.rounds import Round
-from streams.worker.spans import MS, RecordSpans
+from streams.worker.spans import RecordSpans
 from tests.collector import Collector
 from tests.making import NOW_MS, content, objection
 from tests.worker_settings import wait_for

@@ -24,12 +24,12 @@ from streams.subscriber.places import is_settled
 from streams.tracing import Kind, OpenSpan, Spans
 from streams.tracing.messaging import header_of, messaging, tracestate_of
 from streams.tracing.rate import Rate
+from streams.tracing.spans import MS
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
 
 GROUPS_MAX: Final = 1_000  # whose acknowledgements are awaited
-MS: Final = 1_000_000  # in ns
 
 
 class _Group:

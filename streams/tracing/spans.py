@@ -7,9 +7,11 @@ of records is measured by what is measured anyway.  All methods are quick and ra
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
 
 from streams.core.trace_context import TraceContext
+
+MS: Final = 1_000_000  # in ns
 
 Attributes = Mapping[str, str | int | bool]
 

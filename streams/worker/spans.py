@@ -25,6 +25,7 @@ from streams.settings import Settings
 from streams.tracing import Kind, OpenSpan, Spans
 from streams.tracing.messaging import header_of, messaging, tracestate_of
 from streams.tracing.rate import TRACED_PER_S, Rate
+from streams.tracing.spans import MS
 from streams.worker.folded import Folded
 from streams.worker.intake import Entry, Intake
 from streams.worker.names import CONTENT
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 OPEN_MAX: Final = 2_000  # records on their way that have spans; others are traced by nobody
 FANNING_MAX: Final = 2_000  # the same of fan-outs
-MS: Final = 1_000_000  # in ns
 
 
 class _Record:
