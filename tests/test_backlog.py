@@ -5,7 +5,7 @@ When objections, ages and notices lag, and what follows: the rule alone, without
 import pytest
 
 from streams.worker.backlog import LOOK_EVERY_S, UNKNOWN_AFTER_S, Backlog, Hold, Next, has_reached
-from streams.worker.names import INPUTS, OBJECTIONS, USER_TOPICS
+from streams.worker.names import INPUTS, OBJECTIONS, USER_TOPICS, WITHOUT_LINKS
 from streams.worker.rounds import Look, Place
 
 PLACE: Place = (OBJECTIONS, 0)
@@ -30,7 +30,7 @@ def clock() -> Clock:
 @pytest.fixture
 def backlog(clock: Clock) -> Backlog:
     """Return what is known of partition 0, whose inputs were empty when it was taken over."""
-    backlog = Backlog(clock)
+    backlog = Backlog(WITHOUT_LINKS, clock)
     backlog.begin(0, dict.fromkeys(INPUTS, 0))
     return backlog
 

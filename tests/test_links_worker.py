@@ -219,7 +219,7 @@ def test_nothing_is_granted_before_links_and_tells_are_read() -> None:
     """At take-over, and whenever they lag later: what is unread may forbid it."""
     ends = {**dict.fromkeys(WITH_LINKS.all, 0), TELLS: 3}
     read = {(topic, 0): 0 for topic in WITH_LINKS.users}
-    backlog = Backlog(followed=WITH_LINKS)
+    backlog = Backlog(WITH_LINKS)
     look = backlog.begin(0, ends)
     assert not has_reached(look, 0, read)
     assert has_reached(look, 0, {**read, (TELLS, 0): 3})

@@ -9,7 +9,15 @@ import pytest
 from confluent_kafka import KafkaError, TopicPartition
 
 from streams.settings import Settings
-from streams.worker.names import ACCOUNT_AGES, CONTENT, INPUTS, NOTICES, OBJECTIONS, USER_TOPICS
+from streams.worker.names import (
+    ACCOUNT_AGES,
+    CONTENT,
+    INPUTS,
+    NOTICES,
+    OBJECTIONS,
+    USER_TOPICS,
+    WITHOUT_LINKS,
+)
 from streams.worker.reading import Reading
 from streams.worker.rounds import Look, Start
 
@@ -79,7 +87,7 @@ class Desk:
         self.soon: deque[Any] = deque()  # what comes while the end is known and not there yet
         self.revoked_soon = False  # whether a poll meanwhile gives the partition up
         kafka: Any = self.kafka
-        self.reading = Reading(Settings(), kafka, kafka, self, self._ask, _no_error)  # type: ignore[arg-type]
+        self.reading = Reading(Settings(), kafka, kafka, self, self._ask, _no_error, WITHOUT_LINKS)  # type: ignore[arg-type]
         self.kafka.pause([TopicPartition(topic, 0) for topic in INPUTS])
 
     def _ask(self) -> None:

@@ -9,7 +9,7 @@ from streams.settings import Settings
 from streams.worker.fetch import Fetch
 from streams.worker.folded import Fanned
 from streams.worker.intake import Fetched
-from streams.worker.names import CONTENT, OBJECTIONS
+from streams.worker.names import CONTENT, OBJECTIONS, WITHOUT_LINKS
 from streams.worker.rounds import Place, Round
 from streams.worker.status import WorkerStatus
 from streams.worker.stores import Stores
@@ -68,6 +68,7 @@ def serving(fetch: Lagging) -> WorkerStatus:
         Metrics([]),
         cast("Stores", None),
         "worker",
+        WITHOUT_LINKS,
     )
     status.assigned(frozenset({0}), member=True)
     status.serves(0)

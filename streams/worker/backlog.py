@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
-from streams.worker.names import WITHOUT_LINKS, Followed
+from streams.worker.names import Followed
 from streams.worker.rounds import Look, Place
 
 LOOK_EVERY_S: Final = 1.0
@@ -38,8 +38,8 @@ class Backlog:
 
     def __init__(
         self,
+        followed: Followed,
         clock_s: Callable[[], float] = time.monotonic,
-        followed: Followed = WITHOUT_LINKS,
     ) -> None:
         self._clock_s = clock_s
         self._user_topics = followed.users

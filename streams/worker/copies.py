@@ -19,7 +19,7 @@ from streams.kafka.reader import Place
 from streams.settings import Settings
 from streams.state import rows
 from streams.state.store import Broken, Memory, Reached, Row, Store, remove
-from streams.worker.names import CHANGELOGS, WITHOUT_LINKS, Followed
+from streams.worker.names import CHANGELOGS, Followed
 from streams.worker.open_letters import begin_index, index_rows
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Changelogs(NamedTuple):
     output_ids: str
     partitions_n: int
     with_trail: bool
-    followed: Followed = WITHOUT_LINKS
+    followed: Followed
 
 
 class Copies:

@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, KafkaException
 from streams.kafka.reader import ends, reader
 from streams.settings import Settings
 from streams.worker.backlog import LOOK_EVERY_S
-from streams.worker.names import WITHOUT_LINKS, Followed
+from streams.worker.names import Followed
 from streams.worker.rounds import Look
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Ends(threading.Thread):
         settings: Settings,
         on_looks: Callable[[dict[int, Look]], None],
         on_failed: Callable[[BaseException], None],
-        followed: Followed = WITHOUT_LINKS,
+        followed: Followed,
     ) -> None:
         super().__init__(name="ends", daemon=True)
         self._followed = followed

@@ -2,6 +2,8 @@
 The records of an intake, one by one, into the fold and to the receipts.
 """
 
+from typing import Final
+
 from streams.core.decode import ItemFacts, UserFacts
 from streams.core.fold import Fold
 from streams.state.view import View
@@ -9,6 +11,8 @@ from streams.worker.folded import Handled
 from streams.worker.intake import Entry, Intake
 from streams.worker.names import ACCOUNT_AGES, ACCOUNT_LINKS, CONTENT, OBJECTIONS, WITH_LINKS
 from streams.worker.receipts import Receipts
+
+_ORDER: Final = WITH_LINKS.all
 
 
 class Entries:
@@ -90,7 +94,7 @@ class Entries:
 
 def objections_first(intake: Intake) -> int:
     """Return the rank of *intake* in the order of folding."""
-    return WITH_LINKS.all.index(intake.topic)
+    return _ORDER.index(intake.topic)
 
 
 def _restricting_ref(topic: str, entry: Entry) -> str | None:

@@ -24,7 +24,7 @@ from streams.kafka.client_log import CLIENT_LOGGER
 from streams.kafka.denied import denied, is_denied
 from streams.settings import Settings
 from streams.worker.ends import Ends
-from streams.worker.names import CONTENT, WITHOUT_LINKS, Followed
+from streams.worker.names import CONTENT, Followed
 from streams.worker.partition_counts import check_assignment
 from streams.worker.reading import NotYet, Reading
 from streams.worker.rounds import Assigned, Listener, Look, Place, Round, Start
@@ -83,7 +83,7 @@ class Fetch(threading.Thread):
         listener: Listener,
         partitions_n: int,
         client_id: str,
-        followed: Followed = WITHOUT_LINKS,
+        followed: Followed,
     ) -> None:
         super().__init__(name="fetch", daemon=True)
         self._assignment = 0

@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from streams.settings import Settings
 from streams.worker.backlog import Backlog, Hold, Next, has_reached
 from streams.worker.intake import Fetched
-from streams.worker.names import CONTENT, WITHOUT_LINKS, Followed
+from streams.worker.names import CONTENT, Followed
 from streams.worker.rounds import Listener, Look, Place, Start
 from streams.worker.unread import Unread
 
@@ -48,7 +48,7 @@ class Reading:
         listener: Listener,
         ask: Callable[[], None],
         judge: Callable[[KafkaError, str | None], None],
-        followed: Followed = WITHOUT_LINKS,
+        followed: Followed,
     ) -> None:
         self._settings = settings
         self._users = users
@@ -61,7 +61,7 @@ class Reading:
         self._names = {settings.topic(name): name for name in self._topics}
         self._starts: dict[int, Start] = {}
         self._holds: dict[int, Hold] = {}
-        self._backlog = Backlog(followed=followed)
+        self._backlog = Backlog(followed)
         self._next: dict[Place, int] = {}  # read up to here, control records included
         self._handed: dict[Place, int] = {}  # records handed over up to here
         self._unread: dict[Place, Unread] = {}

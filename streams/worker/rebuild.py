@@ -35,7 +35,6 @@ from streams.worker.names import (
     CONTENT,
     CONTENT_CHANGELOG,
     USERS_CHANGELOG,
-    WITHOUT_LINKS,
     Followed,
 )
 from streams.worker.naming import naming_rows
@@ -81,7 +80,7 @@ class Rebuild:
         committed: Mapping[str, int],
         ends: Mapping[str, int],
         output_ids: str,
-        followed: Followed = WITHOUT_LINKS,
+        followed: Followed,
     ) -> None:
         self._settings = settings
         self._ownership = ownership

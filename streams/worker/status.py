@@ -18,7 +18,7 @@ from streams.metrics import Labels, Metric, Metrics
 from streams.settings import Settings
 from streams.worker.fetch import Fetch
 from streams.worker.folded import Fanned, Folded
-from streams.worker.names import DEAD_LETTERS, TELLS, WITHOUT_LINKS, Followed
+from streams.worker.names import DEAD_LETTERS, TELLS, Followed
 from streams.worker.page import Page, RestoreLine, make_page
 from streams.worker.partition import Partition
 from streams.worker.rounds import Place, Round
@@ -42,7 +42,7 @@ class WorkerStatus:
         metrics: Metrics,
         stores: Stores,
         instance: str,
-        followed: Followed = WITHOUT_LINKS,
+        followed: Followed,
     ) -> None:
         self._followed = followed
         self.instance = instance

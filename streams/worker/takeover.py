@@ -27,7 +27,6 @@ from streams.worker import left_open
 from streams.worker.names import (
     CHANGELOGS,
     DECISIONS,
-    WITHOUT_LINKS,
     Followed,
 )
 
@@ -67,12 +66,12 @@ def ask(
     consumer: Consumer,
     partitions: list[int],
     cancelled: threading.Event,
-    followed: Followed = WITHOUT_LINKS,
+    followed: Followed,
 ) -> Takeover:
     """Return where *partitions* stand; waits for Kafka as long as it takes, or for *cancelled*."""
-    asked = _Asked(settings, consumer, partitions, cancelled, followed)
-    committed = asked.committed()
-    return Takeover(committed, asked.log_ends(), asked.input_ends())
+    asked = _Asked(settings, consumer, partitions, cancelled)
+    committed = asked.committed(followed.all)
+    return Takeover(committed, asked.log_ends(), asked.input_ends(followed.all))
 
 
 def know(consumer: Consumer, name: str) -> None:
@@ -125,9 +124,7 @@ class _Asked:
         consumer: Consumer,
         partitions: list[int],
         cancelled: threading.Event,
-        followed: Followed = WITHOUT_LINKS,
     ) -> None:
-        self._followed = followed
         self._settings = settings
         self._consumer = consumer
         self._partitions = partitions
@@ -135,18 +132,18 @@ class _Asked:
         self._look_s = LEFT_OPEN_S
         self._told = False
 
-    def committed(self) -> dict[int, dict[str, int]]:
+    def committed(self, topics: tuple[str, ...]) -> dict[int, dict[str, int]]:
         wanted = [
             TopicPartition(self._settings.topic(topic), number)
             for number in self._partitions
-            for topic in self._followed.all
+            for topic in topics
         ]
         found = self._insist(
             "the group's offsets",
             lambda: self._consumer.committed(wanted, ASK_TIMEOUT_S),
             self._look_who_holds_back,
         )
-        names = {self._settings.topic(topic): topic for topic in self._followed.all}
+        names = {self._settings.topic(topic): topic for topic in topics}
         committed: dict[int, dict[str, int]] = {number: {} for number in self._partitions}
         for tp in found:
             if tp.error is not None:
@@ -170,9 +167,9 @@ class _Asked:
             for number in self._partitions
         }
 
-    def input_ends(self) -> dict[int, dict[str, int]]:
+    def input_ends(self, topics: tuple[str, ...]) -> dict[int, dict[str, int]]:
         return {
-            number: {topic: self._input_end(topic, number) for topic in self._followed.all}
+            number: {topic: self._input_end(topic, number) for topic in topics}
             for number in self._partitions
         }
 

@@ -36,7 +36,7 @@ from streams.kafka.local import LocalKafka
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.worker.folded import Folded
-from streams.worker.names import INPUTS, OUTPUTS
+from streams.worker.names import INPUTS, OUTPUTS, WITHOUT_LINKS
 from streams.worker.run import spare_the_collector
 from streams.worker.status import WorkerStatus
 from streams.worker.transaction import Publisher
@@ -58,7 +58,12 @@ class Steps:
         metrics = Metrics(INPUTS, OUTPUTS)
         # Of what it is not asked here it needs neither a consumer nor stores.
         self.status = WorkerStatus(
-            Settings(), cast("Fetch", None), metrics, cast("Stores", _NoStores()), "profile"
+            Settings(),
+            cast("Fetch", None),
+            metrics,
+            cast("Stores", _NoStores()),
+            "profile",
+            WITHOUT_LINKS,
         )
         self._records_n = records_n
 
