@@ -61,7 +61,8 @@ def send_offsets(settings: Settings, owner: Producer, known_by: str) -> None:
 
 def join(settings: Settings, client_id: str) -> Consumer:
     """Return a new member of the workers' group."""
-    member = Consumer(settings.kafka(group_id=settings.group, client_id=client_id))
+    options = {"group_id": settings.group, "client_id": client_id, "enable_auto_commit": False}
+    member = Consumer(settings.kafka(**options))
     member.subscribe([settings.topic("objections")])
     wait_for(lambda: member.poll(0.1) is None and bool(member.assignment()), "membership")
     return member
