@@ -11,10 +11,13 @@ import uuid
 from collections.abc import Generator, Iterator
 
 import pytest
+from confluent_kafka.admin import AdminClient
 from hypothesis import HealthCheck, settings
 
 from streams.kafka.local import LocalKafka
 from tests.servers import ABSENT
+
+ANSWER_S = 10.0
 
 # A slow machine is no failure; how long a test may take is said by whoever runs the tests.
 settings.register_profile("default", deadline=None)
@@ -74,9 +77,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def prefix() -> str:
-    """Return a topic prefix that no other test has, on whatever Kafka."""
-    return f"t{uuid.uuid4().hex[:10]}."
+def prefix(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Return a topic prefix that no other test has; its topics go with the test."""
+    name = f"t{uuid.uuid4().hex[:10]}."
+    yield name
+    if "kafka" in request.fixturenames:
+        delete_topics(request.getfixturevalue("kafka").bootstrap, name)
+
+
+def delete_topics(bootstrap: str, prefix: str) -> None:
+    """Spare Kafka the topics nobody needs: it looks after all there are, once a second."""
+    client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    names = [
+        name for name in client.list_topics(timeout=ANSWER_S).topics if name.startswith(prefix)
+    ]
+    if names:
+        for deleted in client.delete_topics(names, request_timeout=ANSWER_S).values():
+            deleted.exception()
 
 
 @pytest.fixture(autouse=True)

@@ -20,11 +20,11 @@ from streams.core.policy import Policy
 from streams.kafka.local import LocalKafka, free_port
 from streams.metrics import METRICS
 from streams.proof import INPUTS, OUTPUTS
+from tests import worker_process
 from tests.making import content, grown_up, notice, objection
 from tests.worker_process import (
     Inputs,
     Watch,
-    Worker,
     apply_topics,
     assert_proven,
     read_outputs,
@@ -37,6 +37,12 @@ AT_ONCE_S = 6.0  # start of the process included, on a machine that does other t
 LEAVES_S = 5.0
 RECORDS = 20
 REFUSED, USAGE = 1, 2
+
+
+class Worker(worker_process.Worker):
+    """The program itself: here it matters how it starts and how it ends."""
+
+    forked = False
 
 
 def end_of(worker: Worker) -> tuple[int | None, str]:

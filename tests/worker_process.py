@@ -18,13 +18,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Final, NamedTuple, Self
 
 from streams.kafka.local import HOST, LocalKafka, free_port
+from tests.forked import ROOT, Forked
 from tests.worker_inputs import Inputs, Sent
 from tests.worker_settings import (
     ANSWER_S,
@@ -40,6 +41,7 @@ from tests.worker_watch import Watch, assert_proven, read_outputs, wait_until_ca
 
 __all__ = [
     "PARTITIONS",
+    "ROOT",
     "WAIT_S",
     "Answer",
     "Inputs",
@@ -54,7 +56,6 @@ __all__ = [
     "wait_until_caught_up",
 ]
 
-ROOT: Final = Path(__file__).parents[1]
 STOP_S: Final = 10.0
 LOG_TAIL_LINES: Final = 40
 RUNS_S: Final = 0.004  # of a slowed worker, in turns: a tenth of the time
@@ -83,6 +84,7 @@ class Worker:
 
     command: ClassVar[str] = "worker"  # of `objections`
     arguments: ClassVar[tuple[str, ...]] = ()
+    forked: ClassVar[bool] = True  # it is there at once, see `tests.forked`
 
     def __init__(
         self,
@@ -109,7 +111,7 @@ class Worker:
                 **variables,
             },
         )
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
         self._watcher: subprocess.Popen[bytes] | None = None
         self._ended_on_purpose = True
 
@@ -152,16 +154,11 @@ class Worker:
         assert not self.running, "the worker is running already"
         self._end()
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
-        with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "streams.commands", self.command, *self.arguments],
-                cwd=ROOT,
-                env=self.environ,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        arguments = [self.command, *self.arguments]
+        if self.forked:
+            self._process = Forked(arguments, self.environ, self.log_path)
+        else:
+            self._process = self._started(arguments)
         self._watcher = subprocess.Popen(
             ["sh", "-c", _WATCHER, str(self._process.pid)],
             stdin=subprocess.PIPE,
@@ -170,6 +167,18 @@ class Worker:
             start_new_session=True,
         )
         self._ended_on_purpose = False
+
+    def _started(self, arguments: Sequence[str]) -> "subprocess.Popen[bytes]":
+        with self.log_path.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "streams.commands", *arguments],
+                cwd=ROOT,
+                env=self.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def wait_ready(self, timeout_s: float = WAIT_S) -> Self:
         """Return when /readyz says so; fails, with the log, when the worker ends instead."""
