@@ -7,7 +7,6 @@ Those on other servers are skipped where the server's program is absent, and fai
 
 import os
 import signal
-import uuid
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -16,6 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from streams.kafka.local import LocalKafka
 from tests.servers import ABSENT
+from tests.worker_settings import new_prefix
 
 ANSWER_S = 10.0
 
@@ -79,7 +79,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def prefix(request: pytest.FixtureRequest) -> Iterator[str]:
     """Return a topic prefix that no other test has; its topics go with the test."""
-    name = f"t{uuid.uuid4().hex[:10]}."
+    name = new_prefix()
     yield name
     if "kafka" in request.fixturenames:
         delete_topics(request.getfixturevalue("kafka").bootstrap, name)

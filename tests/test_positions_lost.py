@@ -19,6 +19,7 @@ from streams.state import rows
 from streams.worker.damage import Damage
 from tests.restore_scene import Outputs, Scene, epoch_of
 from tests.worker_process import PARTITIONS, Inputs, apply_topics
+from tests.worker_settings import new_prefix
 
 USERS_CHANGELOG = "objections-users-changelog"
 CONTENT_CHANGELOG = "objections-content-changelog"
@@ -38,10 +39,10 @@ def played() -> list[Scene]:
 
 @pytest.fixture
 def scene(
-    kafka: LocalKafka, prefix: str, tmp_path_factory: pytest.TempPathFactory, played: list[Scene]
+    kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory, played: list[Scene]
 ) -> Iterator[Scene]:
     """Return a worker that has handled some records and was stopped."""
-    found = played.pop() if played else _play(kafka, prefix, tmp_path_factory)
+    found = played.pop() if played else _play(kafka, new_prefix(), tmp_path_factory)
     found.begin()
     try:
         yield found

@@ -18,6 +18,7 @@ from streams.state.store import Reached, Store
 from tests.restore_scene import Scene, counts, eligible_user, epoch_of, standing
 from tests.test_positions_store import cut, flip, forget, lose
 from tests.worker_process import PARTITIONS, wait_for
+from tests.worker_settings import new_prefix
 
 USERS_CHANGELOG = "objections-users-changelog"
 LONG_AGO_MS = 1_600_000_000_000
@@ -32,10 +33,11 @@ def played() -> list[Scene]:
 
 @pytest.fixture
 def scene(
-    kafka: LocalKafka, prefix: str, tmp_path_factory: pytest.TempPathFactory, played: list[Scene]
+    kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory, played: list[Scene]
 ) -> Iterator[Scene]:
     """Return a worker that has handled some records and was stopped; proven, if used before."""
-    found = played.pop() if played else Scene(kafka, prefix, tmp_path_factory.mktemp("restore"))
+    folder = tmp_path_factory.mktemp("restore")
+    found = played.pop() if played else Scene(kafka, new_prefix(), folder)
     if not found.before:
         found.play()
     found.begin()

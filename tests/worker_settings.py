@@ -5,6 +5,7 @@ Where tests meet a prefix on a Kafka: its settings, its topics, and waiting for 
 import logging
 import os
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -39,6 +40,11 @@ def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = WAIT_S
     while not condition():
         assert time.monotonic() < deadline_s, f"waited {timeout_s:.0f} s in vain: {what}"
         time.sleep(POLL_PAUSE_S)
+
+
+def new_prefix() -> str:
+    """Return a topic prefix that nobody else has, on whatever Kafka."""
+    return f"t{uuid.uuid4().hex[:10]}."
 
 
 def environ_of(bootstrap: str, prefix: str, variables: Mapping[str, object]) -> dict[str, str]:

@@ -1,5 +1,5 @@
 """
-A steady random load of objections, withdrawals, ages, notices and content.
+A steady random load of objections, withdrawals, ages, notices, links and content.
 
 Every record tells something new: an objection is filed only when none stands, ages alternate, no
 content revision comes twice.  So an output that is committed twice shows.
@@ -29,6 +29,7 @@ STUCK_S: Final = 20.0  # without an answer: longer than Kafka is away
 PURGE_S: Final = 5.0
 BORN: Final = ("1980-02-29", "2015-06-15")  # an adult and a minor, in turn
 NOTICE_DAYS: Final = 30  # the policy's window
+LINKED_SHARE: Final = 0.2  # of the users, with one before them: more, and nobody is allowed much
 NOTICE_ENDS_S: Final = 4.0  # within the run, for some: then time decides, and no record
 
 # librdkafka's own lines: brokers are taken from under it on purpose.
@@ -39,11 +40,19 @@ Value = dict[str, Any] | bytes
 
 
 class LoadUser:
-    """One user's records so far, so that the next one tells something new."""
+    """
+    One user's records so far, so that the next one tells something new.
 
-    def __init__(self, user_id: str, chance: random.Random, *, timed: bool) -> None:
+    partner: whose account this one is linked with, now and then.
+    """
+
+    def __init__(
+        self, user_id: str, chance: random.Random, *, timed: bool, partner: str | None = None
+    ) -> None:
         self.user_id = user_id
         self._timed = timed
+        self._partner = partner
+        self._linked = False
         self._chance = chance
         self._standing: str | None = None  # the objection filed and not withdrawn
         self._objections = 0
@@ -58,6 +67,8 @@ class LoadUser:
         if not self._ages:
             return self._age()
         roll = self._chance.random()
+        if self._partner is not None and roll > 0.9:
+            return self._link(self._partner)
         if roll < 0.3:
             return self._objection()
         return self._age() if roll < 0.36 else self._content()
@@ -96,6 +107,15 @@ class LoadUser:
             value["products"] = self._chance.sample(PRODUCTS, self._chance.randint(1, 3))
         return "objections", value
 
+    def _link(self, partner: str) -> tuple[str, Value]:
+        self._linked = not self._linked
+        return "account-links", {
+            "user_id": self.user_id,
+            "linked_user_id": partner,
+            "action": "linked" if self._linked else "unlinked",
+            "occurred_at": datetime.now(UTC).isoformat(),
+        }
+
     def _with_action(self, objection_id: str, action: str) -> dict[str, Any]:
         return {"user_id": self.user_id, "objection_id": objection_id, "action": action}
 
@@ -123,7 +143,7 @@ class Load(threading.Thread):
     """
     Sends random records at a rate until the `with` block ends; the seed makes them repeatable.
 
-    plain: without what the clock decides, and without bad records.
+    plain: without what the clock decides, without links, and without bad records.
     fresh: how many of the users make room for new ones whenever all have had their turn.
     sent, acknowledged: how many records so far.  What Kafka did not take fails the block's end.
     abandoned: those whose client was stuck and was renewed: they are in the log once or never.
@@ -222,7 +242,10 @@ class Load(threading.Thread):
         self._answered_s = time.monotonic()
 
     def _new_user(self) -> LoadUser:
-        return LoadUser(f"u{next(self._numbers)}", self._chance, timed=not self._plain)
+        number = next(self._numbers)
+        linked = not self._plain and number > 0 and self._chance.random() < LINKED_SHARE
+        partner = f"u{number - 1}" if linked else None
+        return LoadUser(f"u{number}", self._chance, timed=not self._plain, partner=partner)
 
     def _send_one(self) -> None:
         if not self._plain and self._chance.random() < 0.005:
