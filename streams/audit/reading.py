@@ -8,7 +8,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from streams.errors import CheckFailed, Unreachable
 from streams.kafka.denied import denied, is_denied
-from streams.kafka.reader import back_from, fetch, reader
+from streams.kafka.reader import back_from, extent, fetch, reader
 from streams.settings import Settings
 
 ANSWER_S: Final = 15.0
@@ -49,12 +49,9 @@ class Log:
         """Return where *topic*, named as in the contract, begins and ends in a partition."""
         name = self._settings.topic(topic)
         try:
-            found = self._consumer.get_watermark_offsets(TopicPartition(name, number), ANSWER_S)
+            return Range(*extent(self._consumer, (name, number), ANSWER_S))
         except KafkaException as error:
             raise self._failure(error.args[0], name) from error
-        if found is None:
-            raise self._failure(KafkaError(KafkaError._TIMED_OUT), name)
-        return Range(*found)
 
     def read(self, topic: str, number: int, begin: int, end: int) -> Iterator[Message]:
         """Yield the records of a partition from *begin* up to *end*."""

@@ -19,7 +19,7 @@ from streams.explain.evidence import CONTENT_CHANGELOG, USERS_CHANGELOG, Evidenc
 from streams.explain.passage import PURGE_ACKS, RECEIPTS
 from streams.kafka import admin
 from streams.kafka.partitioner import partition_of
-from streams.kafka.reader import committed, fetch, reader
+from streams.kafka.reader import committed, extent, fetch, reader
 from streams.proof.records import Record, record_of
 from streams.settings import Settings
 from streams.state.rows import NewerRow
@@ -150,11 +150,8 @@ class Reading:
         return 0 if topic == PURGE_ACKS else self.evidence.number
 
     def _end(self, topic: str) -> int:
-        place = TopicPartition(self._settings.topic(topic), self._number_of(topic))
-        found = self._consumer.get_watermark_offsets(place, SILENCE_S)
-        if found is None:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
-        return int(found[1])
+        place = self._settings.topic(topic), self._number_of(topic)
+        return extent(self._consumer, place, SILENCE_S)[1]
 
     def _read(self, topic: str, end: int) -> None:
         """Offer the records of *topic* up to *end* to the evidence."""

@@ -20,6 +20,8 @@ from streams.kafka.client_log import CLIENT_LOGGER
 from streams.settings import Settings
 
 BATCH_RECORDS: Final = 10_000
+NO_LEADER_PAUSE_S: Final = 0.1
+_NO_LEADER: Final = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 LOOK_BACK_RECORDS: Final = 64  # mostly control records lie behind the last one
 
 Place = tuple[str, int]  # a topic's full name, and a partition
@@ -127,6 +129,27 @@ def ends(consumer: Consumer, places: Iterable[Place], wait_s: float) -> dict[Pla
     places = list(places)
     asked = [TopicPartition(*each, OFFSET_END) for each in places]  # in place of an instant
     return dict.fromkeys(places, 0) | told(consumer.offsets_for_times(asked, wait_s))
+
+
+def extent(consumer: Consumer, place: Place, wait_s: float) -> tuple[int, int]:
+    """
+    Return where a partition begins and ends, as the consumer's isolation.level sees it.
+
+    One that was made just now may have no leader yet: it is waited for.  Raises KafkaException.
+    """
+    deadline_s = time.monotonic() + wait_s
+    while True:
+        left_s = max(deadline_s - time.monotonic(), NO_LEADER_PAUSE_S)
+        try:
+            found = consumer.get_watermark_offsets(TopicPartition(*place), left_s)
+        except KafkaException as error:
+            if error.args[0].code() not in _NO_LEADER or time.monotonic() > deadline_s:
+                raise
+            time.sleep(NO_LEADER_PAUSE_S)
+            continue
+        if found is None:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        return found
 
 
 def told(found: Iterable[TopicPartition]) -> dict[Place, int]:

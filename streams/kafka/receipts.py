@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 import msgspec
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
 
 from streams.core.levels import Ack, Levels
 from streams.core.receipts import ERASED, FOLLOWED, HIDDEN, Phase, PurgeAck, Receipt
 from streams.core.refusals import REFUSALS
 from streams.errors import CheckFailed, Unreachable
 from streams.kafka.partitioner import partition_of
-from streams.kafka.reader import Silent, read_to_ends, reader
+from streams.kafka.reader import Silent, extent, read_to_ends, reader
 from streams.settings import Settings
 
 if TYPE_CHECKING:
@@ -133,21 +133,13 @@ class Finder:
         if self._user_id is not None:
             numbers = [partition_of(self._user_id.encode(), len(numbers))]
         self._places = [*((name, number) for number in numbers), self._acks_place]
-        left = sum(self._end(*place) for place in self._places)
+        left = sum(extent(self._consumer, each, ANSWER_TIMEOUT_S)[1] for each in self._places)
         self._consumer.assign([TopicPartition(*each, OFFSET_BEGINNING) for each in self._places])
         return left
 
     @property
     def _acks_place(self) -> tuple[str, int]:
         return self._settings.topic(PURGE_ACKS), 0
-
-    def _end(self, topic: str, number: int) -> int:
-        found = self._consumer.get_watermark_offsets(
-            TopicPartition(topic, number), ANSWER_TIMEOUT_S
-        )
-        if found is None:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
-        return int(found[1])
 
     def _read_on(self, left: int) -> None:
         """Read until every place has been at its end; there are about *left* records."""
@@ -228,7 +220,8 @@ class Finder:
             offset: int | None = levels.get(name, FOLLOWED.index(topic)).offset(phase)
             if store is not None and store.group is not None:
                 offset = committed.get(full)
-            found.append(Reached(f"{full}/{number}", offset or None, self._end(full, number)))
+            _, end = extent(self._consumer, (full, number), ANSWER_TIMEOUT_S)
+            found.append(Reached(f"{full}/{number}", offset or None, end))
         return found
 
     def _committed(self, group: str, topics: Iterable[str], number: int) -> dict[str, int]:

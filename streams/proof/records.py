@@ -18,7 +18,7 @@ from confluent_kafka import (
 )
 
 from streams.errors import Unreachable
-from streams.kafka.reader import fetch, reader
+from streams.kafka.reader import extent, fetch, reader
 from streams.settings import Settings
 
 # The contract's inputs, and what a cluster may do without: links of accounts, and what owners of
@@ -36,8 +36,6 @@ OUTPUTS: Final = ("eligibility", "training-users", "training-content")
 
 ANSWER_TIMEOUT_S: Final = 30.0  # without a word from Kafka, reading ends
 POLL_S: Final = 0.5
-NO_LEADER_PAUSE_S: Final = 0.1
-_NO_LEADER: Final = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 
 logger = logging.getLogger(__name__)
 logger.addHandler(logging.NullHandler())  # librdkafka's own lines; our error says it once
@@ -122,23 +120,10 @@ def _ends(consumer: Consumer, full_names: Iterable[str]) -> dict[tuple[str, int]
         if metadata.error is not None:
             raise KafkaException(metadata.error)
         for number in metadata.partitions:
-            partition = TopicPartition(full_name, number)
-            end = _end(consumer, partition)
+            _, end = extent(consumer, (full_name, number), ANSWER_TIMEOUT_S)
             if end > 0:
                 ends[full_name, number] = end
     return ends
-
-
-def _end(consumer: Consumer, partition: TopicPartition) -> int:
-    """Return the end of *partition*; a new one may have no leader yet, and is waited for."""
-    deadline_s = time.monotonic() + ANSWER_TIMEOUT_S
-    while True:
-        try:
-            return int(consumer.get_watermark_offsets(partition, timeout=ANSWER_TIMEOUT_S)[1])
-        except KafkaException as error:
-            if error.args[0].code() not in _NO_LEADER or time.monotonic() > deadline_s:
-                raise
-            time.sleep(NO_LEADER_PAUSE_S)
 
 
 def _take(

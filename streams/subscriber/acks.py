@@ -21,7 +21,7 @@ from streams.core.refusals import REFUSALS
 from streams.core.times import from_ms
 from streams.errors import Halt, Unreachable
 from streams.kafka.client_log import CLIENT_LOGGER
-from streams.kafka.reader import reader
+from streams.kafka.reader import extent, reader
 from streams.settings import Settings
 from streams.sinks.sink import Place
 from streams.subscriber.places import Ack
@@ -54,7 +54,7 @@ class AckReader:
         Raises Unreachable when Kafka does not answer.
         """
         topic = TopicPartition(self._settings.topic(ACKS), 0)
-        _, end = self._consumer.get_watermark_offsets(topic, timeout=READ_TIMEOUT_S)
+        _, end = extent(self._consumer, (topic.topic, topic.partition), READ_TIMEOUT_S)
         deadline_s = time.monotonic() + READ_TIMEOUT_S
         reached = max(0, self._consumer.position([topic])[0].offset)
         while reached < end:

@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPart
 from streams.errors import Unreachable, UsageProblem
 from streams.kafka import admin
 from streams.kafka.denied import perhaps_hidden
+from streams.kafka.reader import extent
 from streams.settings import Settings
 from streams.sinks.sink import Place, Position
 from streams.subscriber.places import Committed
@@ -80,7 +81,8 @@ def logs_of(consumer: Consumer, settings: Settings, places: Iterable[Place]) -> 
         committed = consumer.committed(list(asked.values()), timeout=ANSWER_TIMEOUT_S)
         found = {}
         for place, each in zip(asked, committed, strict=True):
-            start, end = consumer.get_watermark_offsets(asked[place], timeout=ANSWER_TIMEOUT_S)
+            full_name = settings.topic(place.topic)
+            start, end = extent(consumer, (full_name, place.partition), ANSWER_TIMEOUT_S)
             found[place] = Log(start, end, _committed(each))
     except KafkaException as error:
         message = f"Kafka at {settings.bootstrap} does not answer: {error.args[0].str()}"

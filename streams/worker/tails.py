@@ -15,7 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from streams.core.levels import Ack
 from streams.core.receipts import FOLLOWED, Offsets
-from streams.kafka.reader import fetch, reader
+from streams.kafka.reader import extent, fetch, reader
 from streams.settings import Settings
 from streams.worker.receipt_notes import Following
 
@@ -95,10 +95,7 @@ class Tails:
         return levels
 
     def _read(self, place: TopicPartition, level: int | None) -> list[Found]:
-        found = self._consumer.get_watermark_offsets(place, ASK_TIMEOUT_S)
-        if found is None:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
-        low, end = found
+        low, end = extent(self._consumer, (place.topic, place.partition), ASK_TIMEOUT_S)
         back = LOOK_BACK_RECORDS
         start = end - back if level is None else min(end - back, max(level, end - BACKLOG_RECORDS))
         while True:
