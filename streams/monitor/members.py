@@ -28,7 +28,8 @@ class Members:
     """Asks now and then; one thread's."""
 
     def __init__(self, settings: Settings) -> None:
-        self._client = AdminClient(settings.kafka(), logger=CLIENT_LOGGER)
+        self._settings = settings
+        self._client = self._connect()
         self._group, self._topic = settings.group, settings.topic(INPUTS[0])
         self._owners: dict[int, Owner] | None = None
         self._asked_s: float | None = None
@@ -44,8 +45,12 @@ class Members:
                 self._owners = _owners(self._client, self._group, self._topic)
             except KafkaException:
                 self._owners = None
+                self._client = self._connect()  # it may ask nobody any more: see the watcher
             self._asked_s = time.monotonic()
         return self._owners
+
+    def _connect(self) -> AdminClient:
+        return AdminClient(self._settings.kafka(), logger=CLIENT_LOGGER)
 
 
 def _owners(client: AdminClient, group: str, topic: str) -> dict[int, Owner]:

@@ -88,6 +88,7 @@ class Watcher:
             self._reader.start()
         self._pending: dict[int, _Pending] = {}
         self._positions: dict[int, Offsets] = {}
+        self._failing_since_s: float | None = None  # or since the clients were renewed
 
     def __enter__(self) -> Self:
         return self
@@ -115,12 +116,13 @@ class Watcher:
         """Ask Kafka for everything; `sight.problem` tells what it did not answer."""
         try:
             self.sight = self._look()
+            self._failing_since_s = None
         except Unanswered as error:
             self._failed(error)
-            for each in (self._log, self._decided):
-                each.renew()
+            self._renew()
         except KafkaException as error:
             self._failed(error)
+            self._mind_deafness()
 
     def follow(self, seconds: float) -> None:
         """Read the changelog on for so many seconds."""
@@ -128,6 +130,24 @@ class Watcher:
             self.fanouts.follow(seconds)
         except KafkaException as error:
             self._failed(error)
+
+    def _mind_deafness(self) -> None:
+        """
+        Ask with new clients where the old ones have had no answer for long.
+
+        Seen in librdkafka 2.16: a lone broker that had stood still counted itself lost for a
+        moment and told of no brokers at all; from then on a client that heard so asked nobody.
+        """
+        now_s = time.monotonic()
+        if self._failing_since_s is None:
+            self._failing_since_s = now_s
+        elif now_s - self._failing_since_s > STANDSTILL_S:
+            self._renew()
+            self._failing_since_s = now_s
+
+    def _renew(self) -> None:
+        for each in (self._log, self._decided):
+            each.renew()
 
     def _failed(self, error: Exception) -> None:
         text = error.args[0].str() if isinstance(error, KafkaException) else str(error)
