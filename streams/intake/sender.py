@@ -28,6 +28,7 @@ LINGER_MS: Final = 2  # nobody notices, and Kafka has fewer requests to answer
 AWAITED_S: Final = 0.002  # how late an answer may be noticed
 IDLE_S: Final = 1.0  # when none is awaited, for what the client has to say of itself
 TELL_EVERY_S: Final = 10.0
+DEAF_S: Final = 10.0  # without any confirmation, from the first record that got none
 
 
 class NotSaved(Exception):
@@ -39,7 +40,20 @@ class Sender:
 
     def __init__(self, settings: Settings) -> None:
         self._topic = settings.topic(OBJECTIONS)
-        self._producer = Producer(
+        self._settings = settings
+        self._producer = self._connect()
+        self._former: list[Producer] = []  # that may still have records to tell of
+        self._failing_since_s: float | None = None  # or since there is a new client
+        self._awaited = 0
+        self._settled = asyncio.Event()  # while none is awaited
+        self._settled.set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._told_s = 0.0
+        self._not_saved_n = 0
+
+    def _connect(self) -> Producer:
+        settings = self._settings
+        return Producer(
             settings.kafka(
                 acks="all",
                 partitioner="murmur2_random",  # Kafka's own default for records with a key
@@ -52,12 +66,6 @@ class Sender:
             ),
             logger=CLIENT_LOGGER,
         )
-        self._awaited = 0
-        self._settled = asyncio.Event()  # while none is awaited
-        self._settled.set()
-        self._timer: asyncio.TimerHandle | None = None
-        self._told_s = 0.0
-        self._not_saved_n = 0
 
     def start(self) -> None:
         """Begin to listen to Kafka's answers."""
@@ -78,6 +86,10 @@ class Sender:
             self._awaited -= 1
             if not self._awaited:
                 self._settled.set()
+            if error is None:
+                self._failing_since_s = None
+            else:
+                self._mind_deafness()
             if future.done():  # whoever asked has gone
                 return
             if error is None:
@@ -102,10 +114,28 @@ class Sender:
         if self._timer is not None:
             self._timer.cancel()
         try:
-            self._producer.poll(0)
+            for each in (self._producer, *self._former):
+                each.poll(0)
         finally:  # whatever the client has to say: those who wait are answered
             pause_s = AWAITED_S if self._awaited else IDLE_S
             self._timer = asyncio.get_running_loop().call_later(pause_s, self._fetch)
+
+    def _mind_deafness(self) -> None:
+        """
+        Send by a new client where the old one has had nothing confirmed for long.
+
+        Seen in librdkafka 2.16, after a lone broker had stood still for seconds three times over:
+        its producer sent nothing any more, though the broker was there.
+        """
+        now_s = time.monotonic()
+        if self._failing_since_s is None:
+            self._failing_since_s = now_s
+        elif now_s - self._failing_since_s > DEAF_S:
+            logger.warning("nothing was saved for %.0f s: a new client", DEAF_S)
+            self._former = [each for each in self._former if len(each)]
+            self._former.append(self._producer)
+            self._producer = self._connect()
+            self._failing_since_s = now_s
 
     def _tell(self, why: str) -> None:
         self._not_saved_n += 1
