@@ -18,6 +18,7 @@ from typing import Final
 from confluent_kafka import KafkaError, Message, Producer
 
 from streams.kafka.client_log import CLIENT_LOGGER
+from streams.kafka.patience import Patience
 from streams.settings import Settings
 from streams.worker.names import OBJECTIONS
 
@@ -28,7 +29,7 @@ LINGER_MS: Final = 2  # nobody notices, and Kafka has fewer requests to answer
 AWAITED_S: Final = 0.002  # how late an answer may be noticed
 IDLE_S: Final = 1.0  # when none is awaited, for what the client has to say of itself
 TELL_EVERY_S: Final = 10.0
-DEAF_S: Final = 10.0  # without any confirmation, from the first record that got none
+DEAF_S: Final = 10.0  # without any confirmation: then a new client has its turn
 
 
 class NotSaved(Exception):
@@ -43,7 +44,7 @@ class Sender:
         self._settings = settings
         self._producer = self._connect()
         self._former: list[Producer] = []  # that may still have records to tell of
-        self._failing_since_s: float | None = None  # or since there is a new client
+        self._patience = Patience(DEAF_S)
         self._awaited = 0
         self._settled = asyncio.Event()  # while none is awaited
         self._settled.set()
@@ -87,9 +88,9 @@ class Sender:
             if not self._awaited:
                 self._settled.set()
             if error is None:
-                self._failing_since_s = None
-            else:
-                self._mind_deafness()
+                self._patience.answered()
+            elif self._patience.is_over():
+                self._renew()
             if future.done():  # whoever asked has gone
                 return
             if error is None:
@@ -120,22 +121,12 @@ class Sender:
             pause_s = AWAITED_S if self._awaited else IDLE_S
             self._timer = asyncio.get_running_loop().call_later(pause_s, self._fetch)
 
-    def _mind_deafness(self) -> None:
-        """
-        Send by a new client where the old one has had nothing confirmed for long.
-
-        Seen in librdkafka 2.16, after a lone broker had stood still for seconds three times over:
-        its producer sent nothing any more, though the broker was there.
-        """
-        now_s = time.monotonic()
-        if self._failing_since_s is None:
-            self._failing_since_s = now_s
-        elif now_s - self._failing_since_s > DEAF_S:
-            logger.warning("nothing was saved for %.0f s: a new client", DEAF_S)
-            self._former = [each for each in self._former if len(each)]
-            self._former.append(self._producer)
-            self._producer = self._connect()
-            self._failing_since_s = now_s
+    def _renew(self) -> None:
+        """Send by a new client; the old one still tells what became of its records."""
+        logger.warning("nothing was saved for %.0f s: a new client", DEAF_S)
+        self._former = [each for each in self._former if len(each)]
+        self._former.append(self._producer)
+        self._producer = self._connect()
 
     def _tell(self, why: str) -> None:
         self._not_saved_n += 1

@@ -45,7 +45,7 @@ class Members:
                 self._owners = _owners(self._client, self._group, self._topic)
             except KafkaException:
                 self._owners = None
-                self._client = self._connect()  # it may ask nobody any more: see the watcher
+                self._client = self._connect()  # see streams.kafka.patience
             self._asked_s = time.monotonic()
         return self._owners
 

@@ -16,6 +16,7 @@ from confluent_kafka import KafkaException
 
 from streams.core.receipts import FOLLOWED, Phase
 from streams.kafka import admin
+from streams.kafka.patience import Patience
 from streams.monitor.asking import Answer, Asking, Question
 from streams.monitor.fanouts import Fanouts
 from streams.monitor.levels import StoreLevels
@@ -29,7 +30,7 @@ from streams.worker.receipt_notes import Following
 logger = logging.getLogger(__name__)
 
 FIRST_ANSWER_S: Final = 2.0  # who waits at a terminal wants to hear soon that there is no Kafka
-STANDSTILL_S: Final = 5.0  # of a client that should read on
+STANDSTILL_S: Final = 5.0  # of a client that should read on, or be answered
 SETTLE_S: Final = 1.0  # for a transaction whose offsets count to show in the changelog
 
 Offsets = dict[str, int]  # by input
@@ -88,7 +89,7 @@ class Watcher:
             self._reader.start()
         self._pending: dict[int, _Pending] = {}
         self._positions: dict[int, Offsets] = {}
-        self._failing_since_s: float | None = None  # or since the clients were renewed
+        self._patience = Patience(STANDSTILL_S)
 
     def __enter__(self) -> Self:
         return self
@@ -116,13 +117,14 @@ class Watcher:
         """Ask Kafka for everything; `sight.problem` tells what it did not answer."""
         try:
             self.sight = self._look()
-            self._failing_since_s = None
+            self._patience.answered()
         except Unanswered as error:
             self._failed(error)
             self._renew()
         except KafkaException as error:
             self._failed(error)
-            self._mind_deafness()
+            if self._patience.is_over():
+                self._renew()
 
     def follow(self, seconds: float) -> None:
         """Read the changelog on for so many seconds."""
@@ -130,20 +132,6 @@ class Watcher:
             self.fanouts.follow(seconds)
         except KafkaException as error:
             self._failed(error)
-
-    def _mind_deafness(self) -> None:
-        """
-        Ask with new clients where the old ones have had no answer for long.
-
-        Seen in librdkafka 2.16: a lone broker that had stood still counted itself lost for a
-        moment and told of no brokers at all; from then on a client that heard so asked nobody.
-        """
-        now_s = time.monotonic()
-        if self._failing_since_s is None:
-            self._failing_since_s = now_s
-        elif now_s - self._failing_since_s > STANDSTILL_S:
-            self._renew()
-            self._failing_since_s = now_s
 
     def _renew(self) -> None:
         for each in (self._log, self._decided):
