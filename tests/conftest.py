@@ -13,11 +13,10 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from hypothesis import HealthCheck, settings
 
+from streams.bench.run import delete_topics
 from streams.kafka.local import LocalKafka
 from tests.servers import ABSENT
 from tests.worker_settings import new_prefix
-
-ANSWER_S = 10.0
 
 # A slow machine is no failure; how long a test may take is said by whoever runs the tests.
 settings.register_profile("default", deadline=None)
@@ -81,19 +80,9 @@ def prefix(request: pytest.FixtureRequest) -> Iterator[str]:
     """Return a topic prefix that no other test has; its topics go with the test."""
     name = new_prefix()
     yield name
-    if "kafka" in request.fixturenames:
-        delete_topics(request.getfixturevalue("kafka").bootstrap, name)
-
-
-def delete_topics(bootstrap: str, prefix: str) -> None:
-    """Spare Kafka the topics nobody needs: it looks after all there are, once a second."""
-    client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
-    names = [
-        name for name in client.list_topics(timeout=ANSWER_S).topics if name.startswith(prefix)
-    ]
-    if names:
-        for deleted in client.delete_topics(names, request_timeout=ANSWER_S).values():
-            deleted.exception()
+    if "kafka" in request.fixturenames:  # which looks after all there are, once a second
+        bootstrap = request.getfixturevalue("kafka").bootstrap
+        delete_topics(AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}), name)
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,7 +34,7 @@ from tests.worker_process import (
     wait_for,
     wait_until_caught_up,
 )
-from tests.worker_settings import QUIET, environ_of
+from tests.worker_settings import QUIET, environ_of, new_prefix
 
 PARTITIONS: Final = 2
 ITEMS: Final = 300
@@ -170,7 +169,7 @@ def transaction(kafka: LocalKafka, prefix: str) -> Iterator[Inputs]:
 
 def play(kafka: LocalKafka, folder: Path) -> Scene:
     """Return the scene, played to its end; *folder* is for state and logs."""
-    prefix = f"t{uuid.uuid4().hex[:10]}."
+    prefix = new_prefix()
     apply_topics(kafka, prefix, partitions=PARTITIONS)
     small = {"FANOUT_INLINE_ITEMS": 5, "FANOUT_SLICE_ITEMS": 5}
     worker = Worker(kafka, prefix, folder / "worker", STORES=STORES, **small)

@@ -6,7 +6,6 @@ One scene, played once: a worker that serves and a store that acknowledges, then
 
 import json
 import math
-import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -32,7 +31,7 @@ from tests.worker_process import (
     wait_for,
     wait_until_caught_up,
 )
-from tests.worker_settings import QUIET
+from tests.worker_settings import QUIET, new_prefix
 
 PARTITIONS: Final = 2
 STORES: Final = "index=training-users+training-content"
@@ -70,7 +69,7 @@ class Scene:
 def scene(kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> Scene:
     """Return the scene, played to its end."""
     program("prometheus")  # before anything is started in vain
-    prefix = f"t{uuid.uuid4().hex[:10]}."
+    prefix = new_prefix()
     apply_topics(kafka, prefix, partitions=PARTITIONS)
     folder = tmp_path_factory.mktemp("alerts")
     played = Scene(prefix)

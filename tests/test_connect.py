@@ -5,7 +5,6 @@ One scene on real programs, played once; each test looks at what it needs of it.
 """
 
 import json
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -21,6 +20,7 @@ from tests.connect_worker import DEPLOY, Connect, connect_worker, connector
 from tests.making import content, grown_up, notice, objection
 from tests.servers import postgres_server
 from tests.worker_process import Inputs, Worker, apply_topics, settings_of, wait_for
+from tests.worker_settings import new_prefix
 from topics import connect as schemas
 
 STORES: Final = (
@@ -90,7 +90,7 @@ class Scene:
 @pytest.fixture(scope="module")
 def scene(kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """Return the scene, played to its end."""
-    prefix = f"t{uuid.uuid4().hex[:10]}."
+    prefix = new_prefix()
     apply_topics(kafka, prefix, partitions=PARTITIONS)
     folder = tmp_path_factory.mktemp("connect")
     with postgres_server(shared_buffers="32MB") as server:

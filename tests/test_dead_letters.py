@@ -19,7 +19,7 @@ from streams.kafka.local import LocalKafka
 from streams.worker.intake import DEAD_LETTER_BYTES_MAX
 from tests.dead_letters_scene import MIB, Scene
 from tests.making import age, content, grown_up, notice, objection, to_bytes
-from tests.worker_settings import PARTITIONS, settings_of
+from tests.worker_settings import PARTITIONS, new_prefix, settings_of
 
 UNREADABLE = "UNREADABLE_INPUT"
 
@@ -27,7 +27,7 @@ UNREADABLE = "UNREADABLE_INPUT"
 @pytest.fixture(scope="module")
 def scene(kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """Return a worker on a prefix that the tests of this module share, each with its own users."""
-    prefix = f"t{uuid.uuid4().hex[:10]}."
+    prefix = new_prefix()
     with Scene.open(kafka, prefix, tmp_path_factory.mktemp("dead-letters")) as opened:
         yield opened
 

@@ -4,7 +4,6 @@ import os
 import pty
 import signal
 import sys
-import uuid
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +28,7 @@ from tests.explain_scene import (
 )
 from tests.making import content, grown_up, notice, objection
 from tests.worker_process import Inputs, Worker, apply_topics, settings_of
-from tests.worker_settings import ANSWER_S, environ_of
+from tests.worker_settings import ANSWER_S, environ_of, new_prefix
 
 
 class Scene(NamedTuple):
@@ -53,7 +52,7 @@ class Scene(NamedTuple):
 @pytest.fixture(scope="module")
 def scene(kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> Scene:
     """Return the story once it is told; its worker has been stopped since."""
-    prefix = f"t{uuid.uuid4().hex[:10]}."
+    prefix = new_prefix()
     apply_topics(kafka, prefix)
     with Worker(kafka, prefix, tmp_path_factory.mktemp("explain") / "state") as worker:
         worker.wait_ready()

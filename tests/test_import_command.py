@@ -9,7 +9,6 @@ import json
 import signal
 import subprocess
 import sys
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -25,7 +24,7 @@ from streams.importing.send import ROWS_TWICE_MAX
 from streams.kafka.local import LocalKafka
 from streams.kafka.partitioner import partition_of
 from tests.worker_process import PARTITIONS, Worker, apply_topics, settings_of, wait_for
-from tests.worker_settings import environ_of
+from tests.worker_settings import environ_of, new_prefix
 
 ROWS = 60_000
 ROWS_PER_S = 12_000  # slow enough for an end half-way, whatever the machine
@@ -89,7 +88,7 @@ class Scene(NamedTuple):
 @pytest.fixture(scope="module")
 def served(kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """Return topics with a worker."""
-    prefix = f"t{uuid.uuid4().hex[:10]}."
+    prefix = new_prefix()
     apply_topics(kafka, prefix)
     with Worker(kafka, prefix, tmp_path_factory.mktemp("worker") / "state") as worker:
         worker.wait_ready()

@@ -6,7 +6,6 @@ One scene, played once; each test looks at what it needs of it.
 
 import json
 import time
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +30,7 @@ from tests.worker_process import (
     wait_for,
     wait_until_caught_up,
 )
-from tests.worker_settings import QUIET
+from tests.worker_settings import QUIET, new_prefix
 
 PARTITIONS: Final = 2
 ITEMS: Final = 400
@@ -135,7 +134,7 @@ def of(store: str, phase: str = "hidden") -> str:
 @pytest.fixture(scope="module")
 def scene(kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """Return the scene, played to its end."""
-    prefix = f"t{uuid.uuid4().hex[:10]}."
+    prefix = new_prefix()
     group = f"{prefix}loader"
     apply_topics(kafka, prefix, partitions=PARTITIONS)
     worker = Worker(

@@ -36,7 +36,7 @@ from tests.worker_process import (
     wait_for,
     wait_until_caught_up,
 )
-from tests.worker_settings import environ_of
+from tests.worker_settings import environ_of, new_prefix
 
 PARTITIONS: Final = 2
 SESSION_TIMEOUT_MS: Final = 10_000  # none is killed, so nobody waits for it
@@ -55,7 +55,7 @@ class Scene:
 
     def __init__(self, kafka: LocalKafka, folder: Path) -> None:
         self.kafka, self.folder = kafka, folder
-        self.prefix = f"t{uuid.uuid4().hex[:10]}."
+        self.prefix = new_prefix()
         self.worker = self.another("state", SUBJECT_KEY=KEY)
         self.file = folder / "objections.jsonl"
         self.file.write_text(json.dumps(objection(user_id=BOB, objection_id="o-bob")) + "\n")

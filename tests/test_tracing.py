@@ -39,7 +39,7 @@ from tests.worker_process import (
     settings_of,
     wait_for,
 )
-from tests.worker_settings import WAIT_S, environ_of
+from tests.worker_settings import WAIT_S, environ_of, new_prefix
 
 UID, CID, OID = "tracy-7d1", "photo-3c8", "objection-9e2"  # in no span
 ITEMS = 12
@@ -104,7 +104,7 @@ def subscribed(
 @pytest.fixture(scope="module")
 def scene(kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> Scene:
     """Play it once, with one worker and one store; in the end the collector goes and comes back."""
-    prefix, folder = f"t{uuid.uuid4().hex[:10]}.", tmp_path_factory.mktemp("tracing")
+    prefix, folder = new_prefix(), tmp_path_factory.mktemp("tracing")
     apply_topics(kafka, prefix)
     with Collector() as collector:
         worker = Worker(

@@ -85,10 +85,10 @@ def fresh_place(bootstrap: str, partitions: int, folder: Path, label: str) -> It
     try:
         yield Place(bootstrap, prefix, partitions, own_folder)
     finally:
-        _delete(client, prefix)
+        delete_topics(client, prefix)
 
 
-def _delete(client: AdminClient, prefix: str) -> None:
+def delete_topics(client: AdminClient, prefix: str) -> None:
     """
     Delete the topics that have *prefix* in their names, as a peer's own may begin otherwise.
 

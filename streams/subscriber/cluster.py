@@ -81,8 +81,7 @@ def logs_of(consumer: Consumer, settings: Settings, places: Iterable[Place]) -> 
         committed = consumer.committed(list(asked.values()), timeout=ANSWER_TIMEOUT_S)
         found = {}
         for place, each in zip(asked, committed, strict=True):
-            full_name = settings.topic(place.topic)
-            start, end = extent(consumer, (full_name, place.partition), ANSWER_TIMEOUT_S)
+            start, end = extent(consumer, (each.topic, each.partition), ANSWER_TIMEOUT_S)
             found[place] = Log(start, end, _committed(each))
     except KafkaException as error:
         message = f"Kafka at {settings.bootstrap} does not answer: {error.args[0].str()}"

@@ -19,7 +19,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.errors import Halt
 from streams.kafka.denied import denied, is_denied
-from streams.kafka.reader import ends, reader
+from streams.kafka.reader import ends, extent, reader
 from streams.settings import Settings
 from streams.state import rows
 from streams.state.store import Store
@@ -174,15 +174,11 @@ class _Asked:
         }
 
     def _input_end(self, topic: str, number: int) -> int:
-        place = TopicPartition(self._settings.topic(topic), number)
-
-        def ask_once() -> int:
-            found = self._consumer.get_watermark_offsets(place, ASK_TIMEOUT_S)
-            if found is None:
-                raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
-            return int(found[1])
-
-        return self._insist(f"the end of {place.topic}/{number}", ask_once)
+        full_name = self._settings.topic(topic)
+        return self._insist(
+            f"the end of {full_name}/{number}",
+            lambda: extent(self._consumer, (full_name, number), ASK_TIMEOUT_S)[1],
+        )
 
     def _look_who_holds_back(self, waited_s: float) -> None:
         """End what dead workers have left open; in the end say what else may be wrong."""
