@@ -97,7 +97,7 @@ def delete_topics(client: AdminClient, prefix: str) -> None:
     try:
         found = client.list_topics(timeout=ANSWER_TIMEOUT_S).topics
         left = [name for name in found if prefix in name]
-        for future in client.delete_topics(left).values():
+        for future in client.delete_topics(left).values() if left else ():
             future.result(ANSWER_TIMEOUT_S)
     except (KafkaException, TimeoutError) as error:
         logger.warning("topics %s* could not be deleted: %s", prefix, error)

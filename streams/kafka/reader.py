@@ -4,8 +4,8 @@ Consumers of those who look on: assigned by hand, they join no group and commit 
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, TypeVar
 
 from confluent_kafka import (
     OFFSET_END,
@@ -24,6 +24,7 @@ NO_LEADER_PAUSE_S: Final = 0.1
 _NO_LEADER: Final = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 LOOK_BACK_RECORDS: Final = 64  # mostly control records lie behind the last one
 
+T = TypeVar("T")
 Place = tuple[str, int]  # a topic's full name, and a partition
 
 
@@ -128,28 +129,38 @@ def ends(consumer: Consumer, places: Iterable[Place], wait_s: float) -> dict[Pla
     """
     places = list(places)
     asked = [TopicPartition(*each, OFFSET_END) for each in places]  # in place of an instant
-    return dict.fromkeys(places, 0) | told(consumer.offsets_for_times(asked, wait_s))
+    found = with_leaders(lambda left_s: told(consumer.offsets_for_times(asked, left_s)), wait_s)
+    return dict.fromkeys(places, 0) | found
 
 
 def extent(consumer: Consumer, place: Place, wait_s: float) -> tuple[int, int]:
     """
     Return where a partition begins and ends, as the consumer's isolation.level sees it.
 
-    One that was made just now may have no leader yet: it is waited for.  Raises KafkaException.
+    Raises KafkaException.
+    """
+    tp = TopicPartition(*place)
+    found = with_leaders(lambda left_s: consumer.get_watermark_offsets(tp, left_s), wait_s)
+    if found is None:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+    return found
+
+
+def with_leaders(ask: Callable[[float], T], wait_s: float) -> T:
+    """
+    Return what *ask* returns, given the seconds that are left.
+
+    A partition that was made just now may have no leader yet, or one that is taken for it may not
+    know so: that is waited for.  Raises KafkaException.
     """
     deadline_s = time.monotonic() + wait_s
     while True:
-        left_s = max(deadline_s - time.monotonic(), NO_LEADER_PAUSE_S)
         try:
-            found = consumer.get_watermark_offsets(TopicPartition(*place), left_s)
+            return ask(max(deadline_s - time.monotonic(), NO_LEADER_PAUSE_S))
         except KafkaException as error:
             if error.args[0].code() not in _NO_LEADER or time.monotonic() > deadline_s:
                 raise
             time.sleep(NO_LEADER_PAUSE_S)
-            continue
-        if found is None:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
-        return found
 
 
 def told(found: Iterable[TopicPartition]) -> dict[Place, int]:
