@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.core.decode import (
+    CHECKS,
     ItemFacts,
     Restriction,
     UserFacts,
@@ -53,13 +55,22 @@ DECODERS: list[Decoder] = [
     lambda key, value: decode_content(key, value, NOW_MS, 0),
 ]
 TOPICS = ["objections", "account-ages", "notices", "content"]
+CHECK_OF = {each: CHECKS[topic] for each, topic in zip(DECODERS, TOPICS, strict=True)}
 GOOD = [objection(), age(), notice(), content()]
 
 
 def refusal(decoder: Decoder, key: bytes | None, value: bytes | None) -> BadRecord | None:
-    """Return what *decoder* says against a record, if anything."""
+    """Return what *decoder* says against a record, if anything; what only checks says the same."""
+    bad = refusal_of(partial(decoder, key, value))
+    checked = refusal_of(partial(CHECK_OF[decoder], key, value, NOW_MS))
+    assert (bad and (bad.code, bad.detail)) == (checked and (checked.code, checked.detail))
+    return bad
+
+
+def refusal_of(do: Callable[[], object]) -> BadRecord | None:
+    """Return what *do* raises, if anything."""
     try:
-        decoder(key, value)
+        do()
     except BadRecord as bad:
         return bad
     return None

@@ -7,7 +7,7 @@ Source: contract.md, "Input records" and "Bad records".
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from typing import Final, TypeVar
 
@@ -39,7 +39,7 @@ from streams.core.records import (
     Time,
 )
 from streams.core.refusals import REFUSALS
-from streams.core.times import NEVER_MS, from_ms, to_day, to_ms
+from streams.core.times import DAY_MS, NEVER_MS, to_day, to_ms
 from streams.core.user import (
     ADULT,
     ASSURANCES,
@@ -60,7 +60,7 @@ ID_BYTES_MAX: Final = 256
 # its changelog, which takes 8 MiB.
 VALUE_BYTES_MAX: Final = 4 * 1024 * 1024
 LANGUAGE_LENGTH_MAX: Final = 255  # RFC 5646 expects 35 to do; an output has to stay small
-EARLIEST_BIRTH: Final = date(1900, 1, 1)
+EARLIEST_BIRTH_DAY: Final = to_day(date(1900, 1, 1))
 
 Headers = Sequence[tuple[str, bytes | str | None]] | None
 
@@ -106,20 +106,31 @@ class Restriction(Struct, frozen=True, gc=False):
 
 def decode_objection(key: bytes | None, value: bytes | None, timestamp_ms: int) -> UserFacts:
     """Return the facts of an `objections` record.  Raises `BadRecord`."""
-    record = _decode(key, value, _objection_decoder, ObjectionRecord)
+    record = check_objection(key, value, timestamp_ms)
     if record.action == "dismissed":
         return UserFacts(record.user_id, None, _dismissed(record))
     if record.action == "grants_released":
         return UserFacts(record.user_id, None, NOBODY, _release(record))
-    objection_id = record.objection_id
-    if objection_id is None:
-        raise BadRecord("field_missing", "objection_id: expected a value")
-    _check_id(objection_id, "objection_id")
+    objection_id = record.objection_id or ""
     if record.action == "withdrawn":
         return UserFacts(record.user_id, objection_id, User(objections={objection_id: WITHDRAWN}))
     flags, filed_ms = covered_products(record.products), _filed_ms(record, timestamp_ms)
     facts = User(objections={objection_id: flags}, filed_ms={objection_id: filed_ms})
     return UserFacts(record.user_id, objection_id, facts)
+
+
+def check_objection(key: bytes | None, value: bytes | None, _: int = 0) -> ObjectionRecord:
+    """Return the record if it has facts, without making them.  Raises `BadRecord`."""
+    record = _decode(key, value, _objection_decoder, ObjectionRecord)
+    if record.action == "dismissed":
+        _dismissed(record)
+    elif record.action == "grants_released":
+        _release(record)
+    elif record.objection_id is None:
+        raise BadRecord("field_missing", "objection_id: expected a value")
+    else:
+        _check_id(record.objection_id, "objection_id")
+    return record
 
 
 def _filed_ms(record: ObjectionRecord, timestamp_ms: int) -> int:
@@ -174,8 +185,7 @@ def covered_products(products: object) -> int:
 
 def decode_account_age(key: bytes | None, value: bytes | None, timestamp_ms: int) -> UserFacts:
     """Return the facts of an `account-ages` record.  Raises `BadRecord`."""
-    record = _decode(key, value, _age_decoder, AccountAgeRecord)
-    _check_birth_date(record.birth_date, timestamp_ms)
+    record = check_account_age(key, value, timestamp_ms)
     if record.account == "deleted":
         return UserFacts(record.user_id, None, DELETED_USER)
     observed_ms = min(to_ms(record.observed_at), timestamp_ms)
@@ -187,10 +197,19 @@ def decode_account_age(key: bytes | None, value: bytes | None, timestamp_ms: int
     return UserFacts(record.user_id, None, User(levels=levels))
 
 
+def check_account_age(
+    key: bytes | None, value: bytes | None, timestamp_ms: int
+) -> AccountAgeRecord:
+    """Return the record if it has facts, without making them.  Raises `BadRecord`."""
+    record = _decode(key, value, _age_decoder, AccountAgeRecord)
+    _check_birth_date(record.birth_date, timestamp_ms)
+    return record
+
+
 def _check_birth_date(birth_date: date | None, timestamp_ms: int) -> None:
     if birth_date is None:
         return
-    if not EARLIEST_BIRTH <= birth_date <= from_ms(timestamp_ms).date():
+    if not EARLIEST_BIRTH_DAY <= to_day(birth_date) <= timestamp_ms // DAY_MS:
         detail = "birth_date: expected a day from 1900 to the record's time stamp"
         raise BadRecord("birth_date_range", detail)
 
@@ -211,11 +230,8 @@ def decode_account_link(key: bytes | None, value: bytes | None, timestamp_ms: in
 
     The other account is named as in the record, its partition is to be filled in.
     """
-    record = _decode(key, value, _link_decoder, AccountLinkRecord)
+    record = check_account_link(key, value)
     other = record.linked_user_id
-    _check_id(other, "linked_user_id")
-    if other == record.user_id:
-        raise BadRecord("field_value", "linked_user_id: expected another account")
     occurred_ms = min(to_ms(record.occurred_at), timestamp_ms)
     link = (
         Link(NO_PARTITION, linked_ms=occurred_ms)
@@ -225,12 +241,27 @@ def decode_account_link(key: bytes | None, value: bytes | None, timestamp_ms: in
     return UserFacts(record.user_id, None, User(links={other: link}))
 
 
+def check_account_link(key: bytes | None, value: bytes | None, _: int = 0) -> AccountLinkRecord:
+    """Return the record if it has facts, without making them.  Raises `BadRecord`."""
+    record = _decode(key, value, _link_decoder, AccountLinkRecord)
+    _check_id(record.linked_user_id, "linked_user_id")
+    if record.linked_user_id == record.user_id:
+        raise BadRecord("field_value", "linked_user_id: expected another account")
+    return record
+
+
 def decode_notice(key: bytes | None, value: bytes | None, timestamp_ms: int) -> UserFacts:
     """Return the facts of a `notices` record.  Raises `BadRecord`."""
-    record = _decode(key, value, _notice_decoder, NoticeRecord)
-    _check_id(record.notice_id, "notice_id")
+    record = check_notice(key, value)
     delivered_ms = min(to_ms(record.delivered_at), timestamp_ms)
     return UserFacts(record.user_id, record.notice_id, User(notices_ms=(delivered_ms,)))
+
+
+def check_notice(key: bytes | None, value: bytes | None, _: int = 0) -> NoticeRecord:
+    """Return the record if it has facts, without making them.  Raises `BadRecord`."""
+    record = _decode(key, value, _notice_decoder, NoticeRecord)
+    _check_id(record.notice_id, "notice_id")
+    return record
 
 
 # Of the topics that tell about users, by their names in the contract.
@@ -246,10 +277,8 @@ def decode_content(
     key: bytes | None, value: bytes | None, timestamp_ms: int, offset: int
 ) -> ItemFacts:
     """Return the facts of the `content` record at *offset*.  Raises `BadRecord`."""
-    record = _decode(key, value, _content_decoder, ContentRecord)
+    record = check_content(key, value)
     content_id = record.content_id
-    if len(content_id) > 64:  # else it cannot have more than 256 bytes
-        _check_id(content_id, "content_id")
     kind = KIND_INDEX.get(record.kind, PRIVATE_MESSAGE)
     visibility = VISIBILITY_RANK.get(record.visibility, PRIVATE)
     created_ms = to_ms(record.created_at)
@@ -265,6 +294,25 @@ def decode_content(
         offset,
     )
     return ItemFacts(record.user_id, content_id, facts, record)
+
+
+def check_content(key: bytes | None, value: bytes | None, _: int = 0) -> ContentRecord:
+    """Return the record if it has facts, without making them.  Raises `BadRecord`."""
+    record = _decode(key, value, _content_decoder, ContentRecord)
+    if len(record.content_id) > 64:  # else it cannot have more than 256 bytes
+        _check_id(record.content_id, "content_id")
+    return record
+
+
+# What refuses the records of each topic that a file may be imported into, all of their decoders'
+# refusals: (key, value, the record's time stamp).
+CHECKS: Final[Mapping[str, Callable[[bytes | None, bytes | None, int], Struct]]] = {
+    "objections": check_objection,
+    "account-ages": check_account_age,
+    "notices": check_notice,
+    "account-links": check_account_link,
+    "content": check_content,
+}
 
 
 def language(record: ContentRecord) -> str | None:

@@ -1,26 +1,19 @@
 """
-Judges records with the worker's own decoders, and counts what is wrong by kind.  Pure.
+Judges records with the checks of the worker's own decoders, and counts what is wrong by kind.  Pure.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterator
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
-from streams.core.decode import (
-    USER_DECODERS,
-    decode_content,
-)
+from streams.core.decode import CHECKS
 from streams.core.reasons import ALL_PRODUCTS, PRODUCTS
 from streams.errors import BadRecord
 from streams.importing.mapping import Records
 
 SHOWN_LINES: Final = 5
 
-_DECODERS: Final[dict[str, Callable[[bytes | None, bytes | None, int], Any]]] = {
-    **USER_DECODERS,
-    "content": lambda key, value, now_ms: decode_content(key, value, now_ms, 0),
-}
 _DISMISSAL: Final = BadRecord("field_value", "action: expected one of filed, withdrawn")
 
 
@@ -36,14 +29,14 @@ class Judged(NamedTuple):
 
 def judge(topic: str, records: Records, now_ms: int) -> Judged:
     """Return what a worker that read *records* now would refuse."""
-    decode = _DECODERS[topic]
+    check = CHECKS[topic]
     judged = Judged(records.bad, [])
     bad = judged.bad
     for at, (key, value) in enumerate(zip(records.keys, records.values, strict=True)):
         if at in bad:
             continue
         try:
-            decode(key, value, now_ms)
+            check(key, value, now_ms)
         except BadRecord as error:
             bad[at] = error
     if topic == "objections":

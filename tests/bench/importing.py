@@ -4,7 +4,8 @@ What an import costs the live traffic beside it, and how fast one goes alone.
     python tests/bench/importing.py --rows 1000000 --rate 500 --alone 60 --beside 600
 
 Starts a Kafka and a worker of its own.  First, without a worker, objections are imported from CSV,
-JSONL and Parquet at full speed, each into topics of its own.  Then live events are offered at RATE
+JSONL and Parquet, and account ages, notices and content from CSV, at full speed, each into topics
+of its own.  Then live events are offered at RATE
 per second for ALONE + BESIDE seconds; after ALONE seconds `objections import` brings in ROWS
 objections, at the pace it finds by itself (or OPTIONS, as in `--options "--rate 2000"`).  Prints
 the latencies of live content and objections before and during the import, from the time they are
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import time
 from array import array
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -56,7 +58,7 @@ def main() -> None:
         folder = Path(name)
         files = _files(folder, options.rows)
         if not options.skip_speed:
-            for path in files:
+            for path in (*files, *_other_files(folder, options.rows)):
                 with fresh_place(kafka.bootstrap, PARTITIONS, folder, "speed") as place:
                     _speed(place, path)
         with fresh_place(kafka.bootstrap, PARTITIONS, folder, "beside") as place:
@@ -84,6 +86,33 @@ def _files(folder: Path, rows: int) -> list[Path]:
     table = pa.table({"user_id": users, "objection_id": ids, "action": ["filed"] * rows})
     pq.write_table(table, parquet)
     return [csv, jsonl, parquet]
+
+
+def _other_files(folder: Path, rows: int) -> Iterator[Path]:
+    """Make files of the other topics, with all their columns, one at a time."""
+    at = "2026-04-15T09:00:00Z"
+    for name, header, row in (
+        (
+            "account-ages",
+            "user_id,observed_at,birth_date,assurance,country",
+            lambda n: f"user-{n},{at},{1950 + n % 50}-05-01,verified,DE",
+        ),
+        (
+            "notices",
+            "user_id,notice_id,delivered_at,channel",
+            lambda n: f"user-{n},n-{n},{at},email",
+        ),
+        (
+            "content",
+            "user_id,content_id,revision,product,kind,visibility,modality,created_at,language",
+            lambda n: f"user-{n // 10},c-{n},1,facebook,post,public,text,{at},de",
+        ),
+    ):
+        path = folder / f"{name}.csv"
+        with path.open("w", encoding="utf-8") as file:
+            file.write(header + "\n")
+            file.writelines(row(number) + "\n" for number in range(rows))
+        yield path
 
 
 def _environ(place: Place) -> dict[str, str]:
