@@ -1,5 +1,5 @@
 """
-Judges records with the checks of the worker's own decoders, and counts what is wrong by kind.  Pure.
+Judges records as the worker's own decoders do, and counts what is wrong by kind.  Pure.
 """
 
 from collections.abc import Iterator

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -91,7 +91,7 @@ def _files(folder: Path, rows: int) -> list[Path]:
 def _other_files(folder: Path, rows: int) -> Iterator[Path]:
     """Make files of the other topics, with all their columns, one at a time."""
     at = "2026-04-15T09:00:00Z"
-    for name, header, row in (
+    kinds: list[tuple[str, str, Callable[[int], str]]] = [
         (
             "account-ages",
             "user_id,observed_at,birth_date,assurance,country",
@@ -107,7 +107,8 @@ def _other_files(folder: Path, rows: int) -> Iterator[Path]:
             "user_id,content_id,revision,product,kind,visibility,modality,created_at,language",
             lambda n: f"user-{n // 10},c-{n},1,facebook,post,public,text,{at},de",
         ),
-    ):
+    ]
+    for name, header, row in kinds:
         path = folder / f"{name}.csv"
         with path.open("w", encoding="utf-8") as file:
             file.write(header + "\n")
