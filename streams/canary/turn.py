@@ -16,6 +16,7 @@ from streams.canary.numbers import Numbers
 from streams.core.receipts import FOLLOWED, HIDDEN
 from streams.errors import CheckFailed
 from streams.kafka.client_log import CLIENT_LOGGER
+from streams.kafka.patience import Patience
 from streams.kafka.reader import ends, fetch, reader
 from streams.monitor.levels import StoreLevels
 from streams.settings import Settings
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 READ_S: Final = 0.02  # how late an acknowledgement may be noticed
 FLUSH_S: Final = 0.1
 ASK_S: Final = 5.0
+DEAF_S: Final = 30.0  # without a word that is taken: then a new client has its turn
 ALLOWED_WITHIN_S: Final = 60.0  # no grant is promised: where none comes, others are measured
 
 
@@ -59,8 +61,11 @@ class Turns:
         self._topics = {settings.topic(FOLLOWED[topic]): topic for topic in wanted}
         self._refused: KafkaError | None = None
         self._consumer = reader(settings, fetch_wait_max_ms=20)
-        self._producer = Producer(
-            settings.kafka(
+        self._producer = self._connect()
+
+    def _connect(self) -> Producer:
+        return Producer(
+            self._settings.kafka(
                 acks="all",
                 enable_idempotence=True,
                 partitioner="murmur2_random",
@@ -101,21 +106,30 @@ class Turns:
 
     def send(self, records: list[tuple[str, Record]]) -> None:
         """Send *records* and wait until Kafka has them.  Raises CheckFailed where it refuses."""
+        self._produce(records)
+        patience = Patience(DEAF_S)
+        while self._producer.flush(FLUSH_S):
+            if self._stopping():
+                raise Stopped
+            if patience.is_over():  # a record that gets there twice says the same
+                logger.warning("nothing was taken for %.0f s: a new client", DEAF_S)
+                self._producer.purge()
+                self._producer = self._connect()
+                self._produce(records)
+        if self._refused is not None:
+            raise CheckFailed(
+                f"Kafka at {self._settings.bootstrap} refused what the canary says: "
+                f"{self._refused.str()}. Remedy: let its user write to the four inputs (the role "
+                "`canary` of deploy/acls)."
+            )
+
+    def _produce(self, records: list[tuple[str, Record]]) -> None:
         for topic, record in records:
             self._producer.produce(
                 self._settings.topic(topic),
                 msgspec.json.encode(record),
                 str(record["user_id"]).encode(),
                 on_delivery=self._delivered,
-            )
-        while self._producer.flush(FLUSH_S):
-            if self._stopping():
-                raise Stopped
-        if self._refused is not None:
-            raise CheckFailed(
-                f"Kafka at {self._settings.bootstrap} refused what the canary says: "
-                f"{self._refused.str()}. Remedy: let its user write to the four inputs (the role "
-                "`canary` of deploy/acls)."
             )
 
     def _is_allowed(self, heard: Heard) -> bool:

@@ -21,6 +21,7 @@ from streams.core.refusals import REFUSALS
 from streams.core.times import from_ms
 from streams.errors import Halt, Unreachable
 from streams.kafka.client_log import CLIENT_LOGGER
+from streams.kafka.patience import Patience
 from streams.kafka.reader import extent, reader
 from streams.settings import Settings
 from streams.sinks.sink import Place
@@ -29,6 +30,7 @@ from streams.subscriber.places import Ack
 ACKS: Final = "purge-acks"
 READ_TIMEOUT_S: Final = 60.0  # without a record; a healthy log is read in seconds
 FLUSH_TIMEOUT_S: Final = 15.0
+DEAF_S: Final = 30.0  # without one that is taken: then a new client has its turn
 WAITING_MAX: Final = 10_000  # acknowledgements on their way; more means that Kafka is away
 
 logger = logging.getLogger(__name__)
@@ -103,14 +105,24 @@ class AckReader:
 
 
 class AckWriter:
-    """Writes acknowledgements, in order; a failed one ends the subscriber."""
+    """
+    Writes acknowledgements, in order; a failed one ends the subscriber.
+
+    Where none is taken for long, a new client says the last of each place and phase again.
+    """
 
     def __init__(self, settings: Settings, store: str) -> None:
         self._settings = settings
         self._store = store
         self._failure: str | None = None
-        self._producer = Producer(
-            settings.kafka(
+        self._patience = Patience(DEAF_S)
+        self._waiting: dict[bytes, tuple[int, bytes]] = {}  # the last of each key: number, value
+        self._said = 0
+        self._producer = self._connect()
+
+    def _connect(self) -> Producer:
+        return Producer(
+            self._settings.kafka(
                 acks="all",
                 enable_idempotence=True,
                 linger_ms=2,
@@ -126,21 +138,44 @@ class AckWriter:
         topic = self._settings.topic(place.topic)
         at = from_ms(time.time_ns() // 1_000_000)
         ack = PurgeAck(self._store, topic, place.partition, offset, phase, at)
-        self._producer.produce(
-            self._settings.topic(ACKS),
-            msgspec.json.encode(ack),
-            ack.key,
-            partition=0,
-            on_delivery=self._delivered,
-        )
+        self._said += 1
+        key, value = ack.key.encode(), msgspec.json.encode(ack)
+        self._waiting[key] = self._said, value
+        self._send(key, self._said, value)
+
+    def _send(self, key: bytes, number: int, value: bytes) -> None:
+        def delivered(error: KafkaError | None, _: Message) -> None:
+            if error is not None:
+                self._failure = error.str()
+                return
+            self._patience.answered()
+            if self._waiting.get(key, (0, b""))[0] == number:
+                del self._waiting[key]
+
+        topic = self._settings.topic(ACKS)
+        self._producer.produce(topic, value, key, partition=0, on_delivery=delivered)
 
     def check(self) -> None:
         """Let deliveries be told; raises Halt when one failed."""
         self._producer.poll(0)
+        self._look()
         while len(self._producer) > WAITING_MAX:
             self._producer.poll(0.1)
+            self._look()
+
+    def _look(self) -> None:
         if self._failure is not None:
             raise Halt(f"writing {self._settings.topic(ACKS)}: {self._failure}")
+        if self._waiting and self._patience.is_over():
+            self._renew()
+
+    def _renew(self) -> None:
+        """Say all that waits by a new client; what the old one had is not sent any more."""
+        logger.warning("no acknowledgement was taken for %.0f s: a new client", DEAF_S)
+        self._producer.purge()
+        self._producer = self._connect()
+        for key, (number, value) in self._waiting.items():
+            self._send(key, number, value)
 
     def flush(self) -> None:
         """Return when all is delivered; raises Unreachable when Kafka does not take it."""
@@ -153,7 +188,3 @@ class AckWriter:
                 "again at the next start"
             )
             raise Unreachable(text)
-
-    def _delivered(self, error: KafkaError | None, _: Message) -> None:
-        if error is not None:
-            self._failure = error.str()
