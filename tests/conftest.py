@@ -1,6 +1,5 @@
 """
-What tests share: one real Kafka per run, a topic prefix of its own for every test.  Tests that let
-a Kafka stand still, or end it, have another.
+What tests share: one real Kafka per run, a topic prefix of its own for every test.
 
 Tests on Kafka ask for the fixture `kafka` and cannot be skipped: without the extra they fail.
 Those on other servers are skipped where the server's program is absent, and fail in CI.
@@ -9,8 +8,6 @@ Those on other servers are skipped where the server's program is absent, and fai
 import os
 import signal
 from collections.abc import Generator, Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 from confluent_kafka.admin import AdminClient
@@ -43,45 +40,10 @@ QUICK = {
 }
 
 
-# One for all of a run's processes, which the one that has started them starts and stops.
-_SHARED = pytest.StashKey[LocalKafka]()
-
-
-@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
-def pytest_configure_node(node: Any) -> None:
-    """Tell a process of the run about the Kafka of all."""
-    shared = node.config.stash.get(_SHARED, None)
-    if shared is None:
-        factory: pytest.TempPathFactory = node.config._tmp_path_factory
-        shared = node.config.stash[_SHARED] = LocalKafka(factory.mktemp("kafka"), properties=QUICK)
-        shared.start()
-    node.workerinput["kafka"] = str(shared.folder), shared.port
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """Stop what was started for all."""
-    if (shared := config.stash.get(_SHARED, None)) is not None:
-        shared.stop()
-
-
 @pytest.fixture(scope="session")
-def kafka(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[LocalKafka]:
-    """Return the run's one Kafka, which others use at the same time: none may stop it."""
-    told: dict[str, tuple[str, int]] = getattr(request.config, "workerinput", {})
-    if "kafka" in told:
-        folder, port = told["kafka"]
-        yield LocalKafka(Path(folder), port=port)
-        return
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
+    """Return the run's one Kafka, started when the first test asks for it."""
     with LocalKafka(tmp_path_factory.mktemp("kafka"), properties=QUICK) as local:
-        yield local
-
-
-@pytest.fixture(scope="module")
-def lone_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
-    """Return a Kafka that may be stopped."""
-    with LocalKafka(tmp_path_factory.mktemp("lone-kafka"), properties=QUICK) as local:
         yield local
 
 
@@ -93,9 +55,7 @@ def pytest_runtest_makereport(
     report = yield
     if "CI" not in os.environ or not report.skipped or hasattr(report, "wasxfail"):
         return report
-    on_kafka = isinstance(item, pytest.Function) and {"kafka", "lone_kafka"} & set(
-        item.fixturenames
-    )
+    on_kafka = isinstance(item, pytest.Function) and "kafka" in item.fixturenames
     if on_kafka or ABSENT in str(report.longrepr):
         report.outcome = "failed"
         report.longrepr = f"a test on a real server may not be skipped in CI: {report.longrepr}"

@@ -104,7 +104,7 @@ def test_a_worker_goes_on_when_kafka_was_restarted_and_killed(
 
 
 def test_what_kafka_does_not_take_in_time_is_rolled_back_and_read_again(
-    lone_kafka: LocalKafka, prefix: str, tmp_path: Path
+    kafka: LocalKafka, prefix: str, tmp_path: Path
 ) -> None:
     """
     Kafka stands still for longer than a delivery may take: transactions fail and are aborted.
@@ -112,24 +112,24 @@ def test_what_kafka_does_not_take_in_time_is_rolled_back_and_read_again(
     The worker rolls each of them back, reads its records again and goes on by itself, without
     leaving the group; nothing is lost, skipped or committed twice.
     """
-    apply_topics(lone_kafka, prefix)
+    apply_topics(kafka, prefix)
     worker = Worker(
-        lone_kafka,
+        kafka,
         prefix,
         tmp_path / "state",
         session_timeout_ms=LONG_TIMEOUT_MS,
         KAFKA_MESSAGE_TIMEOUT_MS=DELIVERY_TIMEOUT_MS,
     )
     with worker:
-        with Load(lone_kafka, prefix, seed=13) as load:
+        with Load(kafka, prefix, seed=13) as load:
             worker.wait_ready()
             for _ in range(ROLLBACKS):
                 _wait_for_records(load)
-                _freeze_until_rolled_back(lone_kafka, worker)
+                _freeze_until_rolled_back(kafka, worker)
             _wait_for_records(load)
-        wait_until_caught_up(lone_kafka, prefix, workers=[worker])
+        wait_until_caught_up(kafka, prefix, workers=[worker])
         assert 1 == worker.log().count("assigned: partitions"), "it left the group"
-    assert_faultless(lone_kafka, prefix)
+    assert_faultless(kafka, prefix)
 
 
 def _freeze_until_rolled_back(kafka: LocalKafka, worker: Worker) -> None:

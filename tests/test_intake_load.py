@@ -1,6 +1,7 @@
 """What the form confirms is there, whatever becomes of the broker; else it says so."""
 
 import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from streams.kafka.local import LocalKafka
 from tests.bench.intake import PARTITIONS, PREFIX, run
+from tests.conftest import QUICK
 from tests.intake_scene import Intake, Page
 from tests.worker_settings import apply_topics, wait_for
 
@@ -16,10 +18,11 @@ CONFIRM_MS = 2_000
 
 
 @pytest.fixture(scope="module")
-def kafka_of_its_own(lone_kafka: LocalKafka) -> LocalKafka:
-    """Return a Kafka that may be killed, with topics."""
-    apply_topics(lone_kafka, PREFIX, PARTITIONS)
-    return lone_kafka
+def kafka_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
+    """Return a Kafka that may be killed."""
+    with LocalKafka(tmp_path_factory.mktemp("killed"), properties=QUICK) as local:
+        apply_topics(local, PREFIX, PARTITIONS)
+        yield local
 
 
 def test_none_confirmed_and_lost(kafka_of_its_own: LocalKafka, tmp_path: Path) -> None:

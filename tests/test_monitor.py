@@ -29,9 +29,9 @@ from tests.monitor_scene import (
 
 
 @pytest.fixture(scope="module")
-def scene(lone_kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> Scene:
+def scene(kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> Scene:
     """Return the scene, played to its end."""
-    return play(lone_kafka, tmp_path_factory.mktemp("monitor"))
+    return play(kafka, tmp_path_factory.mktemp("monitor"))
 
 
 def test_all_partitions_are_told_of_before_there_is_a_worker(scene: Scene) -> None:
@@ -262,12 +262,12 @@ def test_a_taken_address_is_refused_with_what_to_set(scene: Scene) -> None:
     assert "set OBJECTIONS_HTTP to another port" in told.stderr
 
 
-def test_topics_that_are_not_there_are_named(lone_kafka: LocalKafka) -> None:
+def test_topics_that_are_not_there_are_named(kafka: LocalKafka) -> None:
     """
     A wrong prefix is a failed check, not a monitor in which nothing waits.
     """
     environ = {"OBJECTIONS_TOPIC_PREFIX": "nowhere."}
-    arguments = ["monitor", "--bootstrap", lone_kafka.bootstrap, "--once"]
+    arguments = ["monitor", "--bootstrap", kafka.bootstrap, "--once"]
 
     told = CliRunner().invoke(main, arguments, env=environ)
 

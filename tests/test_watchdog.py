@@ -71,7 +71,7 @@ def test_the_process_ends_with_the_reason(tmp_path: Path) -> None:
 
 
 def test_what_kafka_does_not_do_in_time_ends_the_worker(
-    lone_kafka: LocalKafka,
+    kafka: LocalKafka,
     prefix: str,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -79,8 +79,8 @@ def test_what_kafka_does_not_do_in_time_ends_the_worker(
     """Kafka stands still: the same call is made again, and given up with the last answer."""
     monkeypatch.setattr(transaction, "INSIST_S", 1.0)
     monkeypatch.setattr(transaction, "CALL_TIMEOUT_S", 0.6)
-    publisher = Publisher(settings_of(lone_kafka, prefix), f"{prefix}worker")
-    os.kill(lone_kafka.pid, signal.SIGSTOP)
+    publisher = Publisher(settings_of(kafka, prefix), f"{prefix}worker")
+    os.kill(kafka.pid, signal.SIGSTOP)
     try:
         with (
             caplog.at_level(logging.WARNING, transaction.__name__),
@@ -88,6 +88,6 @@ def test_what_kafka_does_not_do_in_time_ends_the_worker(
         ):
             publisher.start()
     finally:
-        os.kill(lone_kafka.pid, signal.SIGCONT)
+        os.kill(kafka.pid, signal.SIGCONT)
     assert "trying again in" in caplog.text
     assert publisher.call is None
