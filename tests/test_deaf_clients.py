@@ -4,7 +4,10 @@ Clients that have no answer for long make way for new ones; Kafka is there all t
 See also the form's (`test_intake_sender`) and the monitor's (`test_monitor_watcher`).
 """
 
+import os
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
@@ -16,61 +19,74 @@ from streams.canary.turn import Turns
 from streams.kafka.local import HOST, LocalKafka, free_port
 from streams.kafka.reader import extent, reader
 from streams.monitor.levels import StoreLevels
-from streams.settings import Settings
-from streams.sinks.sink import TRAINING_USERS, Place
-from streams.subscriber import acks
-from streams.subscriber.acks import AckReader, AckWriter
+from streams.subscriber import acks, hearing
 from tests.making import objection
+from tests.subscribing import Outputs, Running, SqliteScene
 from tests.worker_process import apply_topics, settings_of, wait_for
-from tests.worker_settings import environ_of
+from tests.worker_settings import QUIET
 
 ANSWER_S = 10.0
-PLACE = Place(TRAINING_USERS, 1)
+DEAF_S = 2.0
+
+
+@pytest.fixture(autouse=True)
+def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a little while a long one."""
+    for module in (hearing, acks, turn):
+        monkeypatch.setattr(module, "DEAF_S", DEAF_S)
+    monkeypatch.setattr(hearing, "ASK_EVERY_S", 0.5)
 
 
 @pytest.fixture
-def settings(kafka: LocalKafka, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Return how Kafka is found, where patience is short."""
-    apply_topics(kafka, prefix)
-    monkeypatch.setattr(acks, "DEAF_S", 2.0)
-    monkeypatch.setattr(turn, "DEAF_S", 2.0)
-    return settings_of(kafka, prefix)
-
-
-@pytest.fixture
-def deaf(prefix: str) -> Iterator[Producer]:
+def deaf() -> Iterator[Producer]:
     """Return a producer that reaches nobody."""
-    nowhere = Settings.read(environ_of(f"{HOST}:{free_port()}", prefix, {}))
-    producer = AckWriter(nowhere, "features")._producer
+    nowhere = f"{HOST}:{free_port()}"
+    producer = Producer({"bootstrap.servers": nowhere, "message.timeout.ms": 0}, logger=QUIET)
     yield producer
     producer.purge()
 
 
-def test_the_last_acknowledgements_are_said_by_a_new_client(
-    settings: Settings, deaf: Producer, caplog: pytest.LogCaptureFixture
+def test_a_store_follows_on_after_kafka_stood_still(
+    kafka: LocalKafka, prefix: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of a place and phase the last one alone, in their order."""
-    writer = AckWriter(settings, "features")
-    writer._producer, found = deaf, writer._producer
-    for offset in (3, 4):
-        writer.write(PLACE, "hidden", offset)
-    writer.write(PLACE, "erased", 3)
+    """Whatever its clients make of that."""
+    outputs = Outputs(kafka, prefix)
+    scene = SqliteScene(outputs, tmp_path / "store.sqlite")
+    outputs.log.user("u1", 1)
+    outputs.log.item("u1-c1", "u1", 1, 1)
+    outputs.send()
+    with Running(outputs, scene.sink()) as running:
+        running.wait_ready()
+        wait_for(lambda: outputs.acknowledged("erased") == outputs.ends(), "nothing left to say")
+        os.kill(kafka.pid, signal.SIGSTOP)
+        try:
+            wait_for(lambda: "new clients" in caplog.text, "it to notice")
+        finally:
+            os.kill(kafka.pid, signal.SIGCONT)
+        outputs.log.user("u1", 2, allowed=False)
+        outputs.send()
+        scene.wait_until_equal()
+        wait_for(lambda: outputs.acknowledged("hidden") == outputs.ends(), "all to be said")
 
-    def all_taken() -> bool:
-        writer.check()
-        return not writer._waiting
 
-    wait_for(all_taken, "Kafka to take them")
-    assert writer._producer not in (deaf, found)
-    assert "a new client" in caplog.text
-    said = AckReader(settings, "features").read()
-    assert {(PLACE, "hidden"): 4, (PLACE, "erased"): 3} == {
-        each: ack.offset for each, ack in said.items()
-    }
+def test_acknowledgements_that_are_not_taken_are_said_by_new_clients(
+    kafka: LocalKafka, prefix: str, tmp_path: Path, deaf: Producer
+) -> None:
+    """Kafka is there; the producer does not find it any more."""
+    outputs = Outputs(kafka, prefix)
+    scene = SqliteScene(outputs, tmp_path / "store.sqlite")
+    with Running(outputs, scene.sink()) as running:
+        running.wait_ready()
+        running.subscriber._writer._producer = deaf
+        outputs.log.user("u1", 1)
+        outputs.send()
+        wait_for(lambda: outputs.acknowledged("hidden") == outputs.ends(), "all to be said")
 
 
-def test_the_canary_says_it_by_a_new_client(settings: Settings, deaf: Producer) -> None:
+def test_the_canary_says_it_by_a_new_client(kafka: LocalKafka, prefix: str, deaf: Producer) -> None:
     """It would wait for ever, and measure nothing."""
+    apply_topics(kafka, prefix)
+    settings = settings_of(kafka, prefix)
     levels, numbers = StoreLevels(0, _fail), Numbers((), ())  # of no store
     turns = Turns(settings, levels, numbers, Erasures(levels, numbers), lambda: False)
     turns._producer = deaf

@@ -25,12 +25,12 @@ from streams.kafka.patience import Patience
 from streams.kafka.reader import extent, reader
 from streams.settings import Settings
 from streams.sinks.sink import Place
+from streams.subscriber.hearing import DEAF_S, Deaf
 from streams.subscriber.places import Ack
 
 ACKS: Final = "purge-acks"
 READ_TIMEOUT_S: Final = 60.0  # without a record; a healthy log is read in seconds
 FLUSH_TIMEOUT_S: Final = 15.0
-DEAF_S: Final = 30.0  # without one that is taken: then a new client has its turn
 WAITING_MAX: Final = 10_000  # acknowledgements on their way; more means that Kafka is away
 
 logger = logging.getLogger(__name__)
@@ -108,7 +108,8 @@ class AckWriter:
     """
     Writes acknowledgements, in order; a failed one ends the subscriber.
 
-    Where none is taken for long, a new client says the last of each place and phase again.
+    Once closed it says nothing more: what was not taken is said by whoever begins at the store's
+    positions again.
     """
 
     def __init__(self, settings: Settings, store: str) -> None:
@@ -116,13 +117,8 @@ class AckWriter:
         self._store = store
         self._failure: str | None = None
         self._patience = Patience(DEAF_S)
-        self._waiting: dict[bytes, tuple[int, bytes]] = {}  # the last of each key: number, value
-        self._said = 0
-        self._producer = self._connect()
-
-    def _connect(self) -> Producer:
-        return Producer(
-            self._settings.kafka(
+        self._producer = Producer(
+            settings.kafka(
                 acks="all",
                 enable_idempotence=True,
                 linger_ms=2,
@@ -138,44 +134,32 @@ class AckWriter:
         topic = self._settings.topic(place.topic)
         at = from_ms(time.time_ns() // 1_000_000)
         ack = PurgeAck(self._store, topic, place.partition, offset, phase, at)
-        self._said += 1
-        key, value = ack.key.encode(), msgspec.json.encode(ack)
-        self._waiting[key] = self._said, value
-        self._send(key, self._said, value)
-
-    def _send(self, key: bytes, number: int, value: bytes) -> None:
-        def delivered(error: KafkaError | None, _: Message) -> None:
-            if error is not None:
-                self._failure = error.str()
-                return
-            self._patience.answered()
-            if self._waiting.get(key, (0, b""))[0] == number:
-                del self._waiting[key]
-
-        topic = self._settings.topic(ACKS)
-        self._producer.produce(topic, value, key, partition=0, on_delivery=delivered)
+        self._producer.produce(
+            self._settings.topic(ACKS),
+            msgspec.json.encode(ack),
+            ack.key,
+            partition=0,
+            on_delivery=self._delivered,
+        )
 
     def check(self) -> None:
-        """Let deliveries be told; raises Halt when one failed."""
-        self._producer.poll(0)
-        self._look()
+        """Let deliveries be told; raises Halt when one failed, Deaf when none is for long."""
+        self._look(0)
         while len(self._producer) > WAITING_MAX:
-            self._producer.poll(0.1)
-            self._look()
+            self._look(0.1)
 
-    def _look(self) -> None:
+    def close(self) -> None:
+        """Let go of Kafka."""
+        self._producer.purge()
+
+    def _look(self, wait_s: float) -> None:
+        self._producer.poll(wait_s)
         if self._failure is not None:
             raise Halt(f"writing {self._settings.topic(ACKS)}: {self._failure}")
-        if self._waiting and self._patience.is_over():
-            self._renew()
-
-    def _renew(self) -> None:
-        """Say all that waits by a new client; what the old one had is not sent any more."""
-        logger.warning("no acknowledgement was taken for %.0f s: a new client", DEAF_S)
-        self._producer.purge()
-        self._producer = self._connect()
-        for key, (number, value) in self._waiting.items():
-            self._send(key, number, value)
+        if not len(self._producer):
+            self._patience.answered()
+        elif self._patience.is_over():
+            raise Deaf("no acknowledgement was taken")
 
     def flush(self) -> None:
         """Return when all is delivered; raises Unreachable when Kafka does not take it."""
@@ -188,3 +172,9 @@ class AckWriter:
                 "again at the next start"
             )
             raise Unreachable(text)
+
+    def _delivered(self, error: KafkaError | None, _: Message) -> None:
+        if error is None:
+            self._patience.answered()
+        else:
+            self._failure = error.str()

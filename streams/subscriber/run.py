@@ -10,12 +10,13 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from streams.errors import Halt
+from streams.errors import Halt, Unreachable
 from streams.kafka.client_log import CLIENT_LOGGER
 from streams.kafka.reader import fetch
 from streams.settings import Settings
@@ -29,10 +30,11 @@ from streams.sinks.sink import (
     Sink,
 )
 from streams.subscriber import cluster
-from streams.subscriber.acks import AckReader, AckWriter
+from streams.subscriber.acks import ACKS, AckReader, AckWriter
 from streams.subscriber.calling import Calls, Reopened, Stopped
 from streams.subscriber.erasing import Eraser
 from streams.subscriber.following import POSITIONS_EVERY_MS, Followed, due, next_batch, share_done
+from streams.subscriber.hearing import Deaf, Hearing
 from streams.subscriber.places import settled
 from streams.subscriber.records import change_of
 from streams.subscriber.spans import StoreSpans
@@ -144,29 +146,50 @@ class Subscriber:
         Raises Unreachable when Kafka or the store is away for long, UsageProblem where topics are
         missing, Halt for what people must see.
         """
-        reader: AckReader | None = None
-        consumer: Consumer | None = None
         try:
             self._calls.open()
             topics = cluster.topics_of(self._settings, self._names.values())
-            reader = AckReader(self._settings, self._store)
-            self._writer = AckWriter(self._settings, self._store)
-            self._takeover = Takeover(
-                self._settings, self._sink, self._calls, reader, self._writer, topics
-            )
-            self._consumer = consumer = self._subscribe()
-            self._follow(once=once)
+            ended = False
+            while not ended:
+                with self._connected(topics):
+                    ended = self._follow_while_heard(once=once)
         except Stopped:
             logger.info("stopped while waiting for the store")
         except KafkaException as error:
             raise Halt(f"Kafka at {self._settings.bootstrap}: {error.args[0].str()}") from error
         finally:
             self._eraser.close()
-            if consumer is not None:
-                consumer.close()
-            if reader is not None:
-                reader.close()
             self._sink.close()
+
+    @contextmanager
+    def _connected(self, topics: Mapping[str, cluster.Topic]) -> Iterator[None]:
+        """Have clients, which are let go of at the end."""
+        reader = AckReader(self._settings, self._store)
+        self._writer = AckWriter(self._settings, self._store)
+        self._takeover = Takeover(
+            self._settings, self._sink, self._calls, reader, self._writer, topics
+        )
+        self._consumer = self._subscribe()
+        self._hearing = Hearing(self._consumer, (self._settings.topic(ACKS), 0))
+        try:
+            yield
+        finally:
+            self._consumer.close()
+            self._writer.close()
+            reader.close()
+
+    def _follow_while_heard(self, *, once: bool) -> bool:
+        """Follow; return whether that has ended, or (False) new clients are to go on."""
+        try:
+            self._follow(once=once)
+        except Deaf as deaf:
+            if self._stopping.is_set():
+                message = f"Kafka at {self._settings.bootstrap} does not answer: {deaf}"
+                raise Unreachable(message) from deaf
+            logger.warning("Kafka has not answered for long (%s): new clients", deaf)
+            self._forget()
+            return False
+        return True
 
     def _follow(self, *, once: bool) -> None:
         while not self._stopping.is_set() and not (once and self._is_done()):
@@ -188,6 +211,7 @@ class Subscriber:
             self._take_over(self._wanted)
         assignments = self._assignments
         messages = self._fetch()
+        self._hearing.fetched(messages)
         if assignments != self._assignments or self._wanted is not None:
             return  # Fetched partly before: all of it comes again from where we begin.
         self._apply(messages)
