@@ -1,7 +1,7 @@
 """
-The heart of a worker: rounds in, one transaction per cycle out.
+The heart of a worker: rounds in, transactions out.
 
-A cycle is all rounds that were decoded by the time its transaction begins, over all partitions.
+A cycle is all rounds that were decoded by the time its transactions begin, over all partitions.
 It is folded while the last one commits, and what arrives meanwhile joins it.  What must not
 happen is a matter of generations: a round of an earlier assignment, or from before a rollback, is
 dropped and never folded.
@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from streams.errors import Halt
 from streams.metrics import Metrics
@@ -23,15 +23,18 @@ from streams.state.store import Store
 from streams.worker.fetch import Fetch
 from streams.worker.folded import Folded
 from streams.worker.intake import Intake
+from streams.worker.lanes import Lanes
 from streams.worker.partition import Partition
 from streams.worker.rounds import Assigned
 from streams.worker.timers import GrantRate
-from streams.worker.transaction import Aborted, Publisher
+from streams.worker.transaction import Aborted
 
 if TYPE_CHECKING:
     from faust.types import EventT
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 STUCK_S: Final = 30.0  # a round decodes in milliseconds: one that has not come by then never will
 MARK_USED_S: Final = 3600.0
@@ -92,7 +95,7 @@ class Cycle:
     def __init__(
         self,
         settings: Settings,
-        publisher: Publisher,
+        publisher: Lanes,
         fetch: Fetch,
         metrics: Metrics,
         watch: Watch,
@@ -286,23 +289,32 @@ class Cycle:
         self, cycle: list[Folded], rounds: list[Decoded], group_metadata: object
     ) -> None:
         try:
-            await self._in_thread(lambda: self._publisher.publish(cycle, group_metadata))
+            took = await self._in_thread(lambda: self._publisher.publish(cycle, group_metadata))
         except Aborted as aborted:
             self._metrics.transaction("fenced" if aborted.fenced else "aborted")
+            lost = {id(part) for part in aborted.parts}
             for part in cycle:
-                said = part.partition.unanswered
-                said.aborted(part.outputs, part.positions, self.now_ms())
+                if id(part) in lost:
+                    said = part.partition.unanswered
+                    said.aborted(part.outputs, part.positions, self.now_ms())
+            # The parts of a cycle are committed apart from each other (see `lanes`).
+            kept = [part for part in cycle if id(part) not in lost]
+            self._keep(kept)
+            self._watch.on_committed(kept)
             self._roll_back()
             await asyncio.sleep(ABORT_PAUSE_S)
             return
-        self._metrics.transaction("committed")
-        for part in cycle:
-            part.partition.persisted(part)
-            self._committed[part.partition.number] = part.positions
+        self._metrics.transaction("committed", took)
+        self._keep(cycle)
         for each in rounds:
             each.finish()
         self._finish_rounds(rounds)
         self._watch.on_committed(cycle)
+
+    def _keep(self, committed: list[Folded]) -> None:
+        for part in committed:
+            part.partition.persisted(part)
+            self._committed[part.partition.number] = part.positions
 
     def _roll_back(self) -> None:
         """Forget all that is not committed, and read its inputs again."""
@@ -318,8 +330,8 @@ class Cycle:
         for each in rounds:
             self._fetch.finished(each.generation, express=each.express)
 
-    async def _in_thread(self, call: Callable[[], object]) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, call)
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
 
 def _by_partition(rounds: list[Decoded]) -> dict[int, list[Intake]]:

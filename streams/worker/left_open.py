@@ -21,7 +21,7 @@ from streams.kafka.client_log import CLIENT_LOGGER
 from streams.kafka.group_members import members_of
 from streams.kafka.reader import reader
 from streams.settings import Settings
-from streams.worker.names import WITH_LINKS
+from streams.worker.names import LANES, WITH_LINKS, lane_id
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ CLIENT_ID: Final = "client.id"
 
 
 def transactional_id(settings: Settings, instance: str) -> str:
-    """Return what Kafka knows the transactions of a worker by."""
+    """Return what a worker's transactions are known by; those of each lane are by `lane_id`."""
     return f"{settings.group}-{instance}"
 
 
@@ -44,7 +44,7 @@ def roll_back(settings: Settings, partitions: Iterable[int]) -> list[str]:
     """
     Roll back what workers that are no members any more may have left open in *partitions*.
 
-    Returns their transactional ids.  Raises KafkaException where Kafka does not do it now.
+    Returns what those are known by.  Raises KafkaException where Kafka does not do it now.
     """
     if CLIENT_ID in dict(settings.kafka_options):
         return []  # then it does not tell one worker from another
@@ -55,8 +55,10 @@ def roll_back(settings: Settings, partitions: Iterable[int]) -> list[str]:
     )
     for each in gone:
         logger.warning("%s is gone and may have a transaction open: it is rolled back", each)
-        producer = Producer(settings.kafka(transactional_id=each), logger=CLIENT_LOGGER)
-        producer.init_transactions(ROLL_BACK_S)
+        for lane in range(LANES):
+            options = {"transactional_id": lane_id(each, lane)}
+            producer = Producer(settings.kafka(**options), logger=CLIENT_LOGGER)
+            producer.init_transactions(ROLL_BACK_S)
     return gone
 
 

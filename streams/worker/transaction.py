@@ -1,5 +1,5 @@
 """
-One transaction per cycle: outputs, changelog rows, dead letters and input offsets, or nothing.
+One transaction: outputs, changelog rows, dead letters and input offsets of partitions, or nothing.
 
 The offsets go under the consumer group's metadata (KIP-447), so that a worker which has lost its
 partitions cannot commit, however long it was frozen.  Rows reach the local stores only after the
@@ -64,17 +64,29 @@ TOO_LARGE: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_L
 
 
 class Aborted(Exception):
-    """The transaction was rolled back: read its inputs again.  *fenced*: no longer the owner."""
+    """
+    Transactions were rolled back: read their inputs again.
 
-    def __init__(self, reason: str, *, fenced: bool) -> None:
+    fenced: no longer the owner.  parts: of the cycle, what was in them.
+    """
+
+    def __init__(self, reason: str, *, fenced: bool, parts: list[Folded]) -> None:
         super().__init__(reason)
         self.fenced = fenced
+        self.parts = parts
 
 
 class Publisher:
-    """Commits cycles; one at a time, from one thread."""
+    """
+    Commits cycles; one at a time, from one thread.
 
-    def __init__(self, settings: Settings, transactional_id: str) -> None:
+    known_by: what offsets tell of who has committed them; the transactional id by default.
+    """
+
+    def __init__(
+        self, settings: Settings, transactional_id: str, known_by: str | None = None
+    ) -> None:
+        self._known_by = known_by or transactional_id
         self._settings = settings
         self._stopping = False
         self.call: Call | None = None  # under way now, for the watchdog
@@ -128,7 +140,7 @@ class Publisher:
                 self._produce(part)
             self._insist("commit", lambda: self._producer.commit_transaction(CALL_TIMEOUT_S))
         except KafkaException as error:
-            self._abort(error.args[0])
+            self._abort(error.args[0], cycle)
         at_ms = int(time.time() * 1000)
         parts: dict[int, list[Folded]] = {}
         for part in cycle:
@@ -194,7 +206,7 @@ class Publisher:
             for topic, offset in offsets.items()
         }
         offsets = [
-            TopicPartition(self._settings.topic(topic), number, offset, self._transactional_id)
+            TopicPartition(self._settings.topic(topic), number, offset, self._known_by)
             for (topic, number), offset in positions.items()
         ]
         self._insist(
@@ -242,7 +254,7 @@ class Publisher:
                 "next start finds out: start the worker again"
             ) from error
 
-    def _abort(self, error: KafkaError) -> None:
+    def _abort(self, error: KafkaError, cycle: list[Folded]) -> None:
         """Roll the transaction back and raise what came of it."""
         if is_denied(error):
             raise Halt(self._denied(error))
@@ -257,7 +269,7 @@ class Publisher:
             self._insist("abort", lambda: self._producer.abort_transaction(CALL_TIMEOUT_S))
         except KafkaException as failure:
             raise Halt(f"a transaction could not be rolled back: {failure}") from failure
-        raise Aborted(str(error), fenced=error.code() in FENCED)
+        raise Aborted(str(error), fenced=error.code() in FENCED, parts=cycle)
 
     def _denied(self, error: KafkaError) -> str:
         """Return what to say of a right that Kafka has refused."""
