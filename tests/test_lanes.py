@@ -16,7 +16,7 @@ from streams.kafka.local import HOST
 from streams.settings import Settings
 from streams.worker import lanes
 from streams.worker.lanes import FEW_OUTPUTS, Lanes
-from streams.worker.names import LANES
+from streams.worker.names import LANES, lane_id
 from streams.worker.transaction import Aborted
 from tests.worker_settings import environ_of
 
@@ -92,8 +92,9 @@ def test_all_of_a_partition_is_in_one_transaction(scene: Scene) -> None:
     assert [[[zero, four]], [[one, five, more_of_one]], [[two]], []] == [
         each.published for each in scene.publishers
     ]
-    assert {"worker"} == {each.known_by for each in scene.publishers}
-    assert LANES == len(MadeUp.all)
+    assert [(lane_id("worker", lane), "worker") for lane in range(LANES)] == [
+        each.ids for each in scene.publishers
+    ]
 
 
 def test_they_are_under_way_at_the_same_time(scene: Scene) -> None:
