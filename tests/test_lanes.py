@@ -120,6 +120,7 @@ def test_what_was_rolled_back_is_told(scene: Scene) -> None:
 
     assert [cycle[2], cycle[4]] == told.value.parts
     assert told.value.fenced
+    assert (1, 3) == (told.value.rolled_back, told.value.committed)
 
 
 def test_what_cannot_be_known_ends_all(scene: Scene) -> None:

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from streams.errors import Halt
-from streams.metrics import Metrics
+from streams.metrics import Metrics, TransactionOutcome
 from streams.settings import Settings
 from streams.state import rows
 from streams.state.store import Store
@@ -291,7 +291,9 @@ class Cycle:
         try:
             took = await self._in_thread(lambda: self._publisher.publish(cycle, group_metadata))
         except Aborted as aborted:
-            self._metrics.transaction("fenced" if aborted.fenced else "aborted")
+            outcome: TransactionOutcome = "fenced" if aborted.fenced else "aborted"
+            self._metrics.transaction(outcome, aborted.rolled_back)
+            self._metrics.transaction("committed", aborted.committed)
             lost = {id(part) for part in aborted.parts}
             for part in cycle:
                 if id(part) in lost:

@@ -68,6 +68,8 @@ class Lanes:
                 "; ".join(map(str, aborted)),
                 fenced=any(each.fenced for each in aborted),
                 parts=[part for each in aborted for part in each.parts],
+                rolled_back=len(aborted),
+                committed=len(shares) - len(aborted),
             )
         return len(shares)
 

@@ -68,12 +68,23 @@ class Aborted(Exception):
     Transactions were rolled back: read their inputs again.
 
     fenced: no longer the owner.  parts: of the cycle, what was in them.
+    rolled_back, committed: how many transactions of the cycle have ended so.
     """
 
-    def __init__(self, reason: str, *, fenced: bool, parts: list[Folded]) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        fenced: bool,
+        parts: list[Folded],
+        rolled_back: int = 1,
+        committed: int = 0,
+    ) -> None:
         super().__init__(reason)
         self.fenced = fenced
         self.parts = parts
+        self.rolled_back = rolled_back
+        self.committed = committed
 
 
 class Publisher:
