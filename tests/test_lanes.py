@@ -1,5 +1,5 @@
 """
-A large cycle goes in several transactions at a time; what becomes of one is no matter of another's.
+A cycle goes in several transactions at a time; what becomes of one is no matter of another's.
 
 Publishers are made up here: that they commit is for the tests on Kafka.
 """
@@ -15,7 +15,7 @@ from streams.errors import Halt
 from streams.kafka.local import HOST
 from streams.settings import Settings
 from streams.worker import lanes
-from streams.worker.lanes import FEW_OUTPUTS, Lanes
+from streams.worker.lanes import FEW_OUTPUTS, MANY_OUTPUTS, Lanes
 from streams.worker.names import LANES, lane_id
 from streams.worker.transaction import Aborted
 from tests.worker_settings import environ_of
@@ -73,9 +73,10 @@ def parts(*numbers: int, outputs: int = FEW_OUTPUTS) -> list[Any]:
     ]
 
 
-def test_few_outputs_go_in_one_transaction(scene: Scene) -> None:
+@pytest.mark.parametrize("outputs", [FEW_OUTPUTS // 3, MANY_OUTPUTS])
+def test_few_outputs_and_very_many_go_in_one_transaction(scene: Scene, outputs: int) -> None:
     """However many partitions they are of."""
-    cycle = parts(0, 1, 2, outputs=FEW_OUTPUTS // 3)
+    cycle = parts(0, 1, 2, outputs=outputs)
 
     assert 1 == scene.publish(cycle)
 

@@ -1,5 +1,5 @@
 """
-Commits a cycle, in several transactions at a time where it is large: each of some partitions.
+Commits a cycle, in several transactions at a time where it is not small: each of some partitions.
 
 librdkafka 2.16 sends a request for each partition it writes to (its issue 1700), and Kafka answers
 those of one connection in turn: most of a large transaction's time.  Each lane has a producer, and
@@ -19,7 +19,8 @@ from streams.worker.names import LANES, lane_id
 from streams.worker.transaction import Aborted, Publisher
 from streams.worker.watchdog import Call
 
-FEW_OUTPUTS: Final = 64  # of a cycle: in one transaction, which costs least
+FEW_OUTPUTS: Final = 64  # of a cycle: in one transaction, which costs least;
+MANY_OUTPUTS: Final = 1_000  # so are more than these: then a worker is busy, and folds meanwhile
 
 
 class Lanes:
@@ -53,7 +54,7 @@ class Lanes:
         counts, and `Halt` when that cannot be known.
         """
         shares = {0: cycle}
-        if sum(len(part.outputs) for part in cycle) > FEW_OUTPUTS:
+        if FEW_OUTPUTS < sum(len(part.outputs) for part in cycle) <= MANY_OUTPUTS:
             shares = {}
             for part in cycle:
                 shares.setdefault(part.partition.number % LANES, []).append(part)
