@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from streams.bench.faults import check, load
 from streams.kafka.local import LocalKafka
 from streams.proof import INPUTS, Record, read
+from streams.worker.names import LANES
 from tests.transaction_log import Moment, TransactionLog
 from tests.uncommitted import assert_uncommitted_ends_alike
 from tests.worker_process import (
@@ -54,6 +55,8 @@ def freeze(kafka: LocalKafka, prefix: str, worker: Worker, *, in_transaction: bo
     deadline_s = time.monotonic() + WAIT_S
     with TransactionLog(kafka, prefix) as transactions:
         while True:
+            if not worker.running:
+                _start_again(worker)
             frozen = Frozen(len(worker.log()), commits(worker), rollbacks(worker))
             worker.freeze()
             if transactions.settled() == wanted:
@@ -61,8 +64,6 @@ def freeze(kafka: LocalKafka, prefix: str, worker: Worker, *, in_transaction: bo
             worker.thaw()
             assert time.monotonic() < deadline_s, f"the moment never came; {worker.log_tail()}"
             time.sleep(random.uniform(0, 0.05))
-            if not worker.running:
-                _start_again(worker)
 
 
 def bring_back(worker: Worker, frozen: Frozen) -> str:
@@ -80,7 +81,8 @@ def bring_back(worker: Worker, frozen: Frozen) -> str:
             return "rolled back"
         if GIVEN_UP in worker.log()[frozen.said :]:
             return "rejoined"
-        return "went on" if commits(worker) > frozen.commits + 1 else ""
+        # A cycle takes so many at most: behind it another has ended.
+        return "went on" if commits(worker) > frozen.commits + LANES else ""
 
     def settled() -> bool:
         return not worker.running or worker.get("/readyz").status == HTTPStatus.OK
