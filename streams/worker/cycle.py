@@ -294,13 +294,12 @@ class Cycle:
             outcome: TransactionOutcome = "fenced" if aborted.fenced else "aborted"
             self._metrics.transaction(outcome, aborted.rolled_back)
             self._metrics.transaction("committed", aborted.committed)
-            lost = {id(part) for part in aborted.parts}
-            for part in cycle:
-                if id(part) in lost:
-                    said = part.partition.unanswered
-                    said.aborted(part.outputs, part.positions, self.now_ms())
-            # The parts of a cycle are committed apart from each other (see `lanes`).
-            kept = [part for part in cycle if id(part) not in lost]
+            # Of a partition all is lost, or nothing (see `lanes`).
+            lost = {part.partition.number for part in aborted.parts}
+            for part in aborted.parts:
+                said = part.partition.unanswered
+                said.aborted(part.outputs, part.positions, self.now_ms())
+            kept = [part for part in cycle if part.partition.number not in lost]
             self._keep(kept)
             self._watch.on_committed(kept)
             self._roll_back()

@@ -31,7 +31,7 @@ class Lanes:
         self._publishers = [
             Publisher(settings, lane_id(known_by, lane), known_by) for lane in range(LANES)
         ]
-        self._threads = ThreadPoolExecutor(LANES, "transaction")
+        self._threads = ThreadPoolExecutor(LANES - 1, "lane")  # one works in the caller's
 
     @property
     def call(self) -> Call | None:

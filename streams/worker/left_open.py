@@ -12,6 +12,8 @@ and is not in the group yet may be shut out as well: it ends, and wants to be st
 
 import logging
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final
 
 from confluent_kafka import Producer, TopicPartition
@@ -55,11 +57,16 @@ def roll_back(settings: Settings, partitions: Iterable[int]) -> list[str]:
     )
     for each in gone:
         logger.warning("%s is gone and may have a transaction open: it is rolled back", each)
-        for lane in range(LANES):
-            options = {"transactional_id": lane_id(each, lane)}
-            producer = Producer(settings.kafka(**options), logger=CLIENT_LOGGER)
-            producer.init_transactions(ROLL_BACK_S)
+        with ThreadPoolExecutor(LANES) as at_once:  # a take-over waits for them
+            ids = [lane_id(each, lane) for lane in range(LANES)]
+            list(at_once.map(partial(_begin_to_use, settings), ids))
     return gone
+
+
+def _begin_to_use(settings: Settings, transactional_id: str) -> None:
+    """End a transaction that is open under *transactional_id*, and shut out whoever has it."""
+    producer = Producer(settings.kafka(transactional_id=transactional_id), logger=CLIENT_LOGGER)
+    producer.init_transactions(ROLL_BACK_S)
 
 
 def _instance(settings: Settings, known_by: str) -> str:

@@ -5,12 +5,11 @@ What an import costs the live traffic beside it, and how fast one goes alone.
 
 Starts a Kafka and a worker of its own.  First, without a worker, objections are imported from CSV,
 JSONL and Parquet, and account ages, notices and content from CSV, at full speed, each into topics
-of its own.  Then live events are offered at RATE
-per second for ALONE + BESIDE seconds; after ALONE seconds `objections import` brings in ROWS
-objections, at the pace it finds by itself (or OPTIONS, as in `--options "--rate 2000"`).  Prints
-the latencies of live content and objections before and during the import, from the time they are
-handed to the producer to their receipt by a read_committed consumer, and the longest time between
-the import's rows.
+of its own.  Then live events are offered at RATE per second for ALONE + BESIDE seconds; after ALONE
+seconds `objections import` brings in ROWS objections, at the pace it finds by itself (or OPTIONS,
+as in `--options "--rate 2000"`).  Prints the latencies of live content and objections before and
+during the import, from the time they are handed to the producer to their receipt by a
+read_committed consumer, and the longest time between the import's rows.
 """
 
 import argparse
