@@ -379,9 +379,9 @@ class Metrics(Exposition):
         counts: dict[OutputKind, int] = {"record": records, "tombstone": tombstones}
         self._count(PUBLISHED, {(topic, kind): count for kind, count in counts.items()})
 
-    def transaction(self, outcome: TransactionOutcome, count: int = 1) -> None:
-        """Count transactions that have ended."""
-        self._count(TRANSACTIONS, {(outcome,): count})
+    def transaction(self, outcome: TransactionOutcome) -> None:
+        """Count a transaction that has ended."""
+        self._count(TRANSACTIONS, {(outcome,): 1})
 
     def restore_begun(self) -> None:
         """Count a restore that begins."""

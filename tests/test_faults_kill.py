@@ -8,12 +8,14 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from streams.kafka.local import LocalKafka
 from tests.fault_load import Load, assert_faultless, bring_back, commits, freeze, rollbacks
 from tests.worker_process import Worker, apply_topics, wait_for, wait_until_caught_up
+from tests.worker_settings import BY_LIBRDKAFKA
 
 KILLS = 10
 LIFE_S = (0.2, 3.0)  # of a worker until it is killed: some die while they start or restore
@@ -107,19 +109,16 @@ def test_what_kafka_does_not_take_in_time_is_rolled_back_and_read_again(
     kafka: LocalKafka, prefix: str, tmp_path: Path
 ) -> None:
     """
-    Kafka stands still for longer than a delivery may take: transactions fail and are aborted.
+    Kafka stands still for longer than librdkafka lets a delivery take: transactions are aborted.
 
     The worker rolls each of them back, reads its records again and goes on by itself, without
-    leaving the group; nothing is lost, skipped or committed twice.
+    leaving the group; nothing is lost, skipped or committed twice.  (Transactions of our own wait
+    for Kafka, for as long as it keeps them open.)
     """
     apply_topics(kafka, prefix)
-    worker = Worker(
-        kafka,
-        prefix,
-        tmp_path / "state",
-        session_timeout_ms=LONG_TIMEOUT_MS,
-        KAFKA_MESSAGE_TIMEOUT_MS=DELIVERY_TIMEOUT_MS,
-    )
+    variables: dict[str, Any] = {"KAFKA_MESSAGE_TIMEOUT_MS": DELIVERY_TIMEOUT_MS, **BY_LIBRDKAFKA}
+    state = tmp_path / "state"
+    worker = Worker(kafka, prefix, state, session_timeout_ms=LONG_TIMEOUT_MS, **variables)
     with worker:
         with Load(kafka, prefix, seed=13) as load:
             worker.wait_ready()
@@ -147,12 +146,20 @@ def _freeze_until_rolled_back(kafka: LocalKafka, worker: Worker) -> None:
 
 
 def _assert_grows_older(worker: Worker, seconds: float) -> None:
-    """While Kafka is away what was on its way waits, and the worker says for how long."""
-    before_s, begun_s = _oldest_s(worker), time.monotonic()
-    time.sleep(seconds)
-    passed_s = time.monotonic() - begun_s
-    assert before_s > 0, "a transaction was open"
-    assert _oldest_s(worker) - before_s > 0.9 * passed_s
+    """
+    While Kafka is away what was on its way waits, and the worker says for how long.
+
+    It may first read a last answer of Kafka's, and have published that: so it has two tries.
+    """
+    for _ in range(2):
+        before_s, begun_s = _oldest_s(worker), time.monotonic()
+        time.sleep(seconds)
+        passed_s = time.monotonic() - begun_s
+        older_s = _oldest_s(worker) - before_s
+        assert before_s > 0, "a transaction was open"
+        if older_s > 0.9 * passed_s:
+            return
+    raise AssertionError(f"{older_s} s older after {passed_s} s")
 
 
 def _oldest_s(worker: Worker) -> float:

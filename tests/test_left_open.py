@@ -10,7 +10,6 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from streams.kafka.local import LocalKafka
 from streams.settings import Settings
 from streams.worker.left_open import roll_back, transactional_id
-from streams.worker.names import LANES, lane_id
 from tests.restore_scene import objection
 from tests.worker_process import (
     PARTITIONS,
@@ -41,10 +40,7 @@ def settings(kafka: LocalKafka, prefix: str) -> Settings:
 def owner(settings: Settings) -> Producer:
     """Return the producer of a worker that has committed, and has a transaction open."""
     known_by = transactional_id(settings, INSTANCE)
-    options = {
-        "transactional_id": lane_id(known_by, LANES - 1),
-        "transaction_timeout_ms": LEFT_OPEN_MS,
-    }
+    options = {"transactional_id": known_by, "transaction_timeout_ms": LEFT_OPEN_MS}
     owner = Producer(settings.kafka(**options))
     owner.init_transactions(ANSWER_S)
     send_offsets(settings, owner, known_by)

@@ -17,6 +17,8 @@ WAIT_S: Final = 60.0  # for what happens within a second or two on a machine tha
 ANSWER_S: Final = 5.0  # of one HTTP or admin request
 POLL_PAUSE_S: Final = 0.05
 PARTITIONS: Final = 4
+# Harmless, and unknown to `client_options`: whoever has it set works by librdkafka's transactions.
+BY_LIBRDKAFKA: Final = {"KAFKA_SASL_KERBEROS_SERVICE_NAME": "kafka"}
 
 # librdkafka's own lines: brokers and workers are taken from under clients on purpose.
 QUIET: Final = logging.getLogger(f"{__name__}.kafka")

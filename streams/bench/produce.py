@@ -17,6 +17,7 @@ from streams.bench.workload import Record, make
 from streams.errors import CommandError
 
 FLUSH_TIMEOUT_S: Final = 60.0
+LINGER_MS: Final = 5  # what Kafka's producer (since 4.0) and librdkafka's have by default
 NAP_S: Final = 0.001  # how precisely a rate is kept
 _POLL_EVERY_RECORDS: Final = 1_000
 
@@ -70,7 +71,7 @@ def _offer(
     parent: Parent,
 ) -> None:
     workload = make(records, seed)
-    producer = connect(bootstrap, linger_ms=0)
+    producer = connect(bootstrap, linger_ms=LINGER_MS)
     producer.list_topics(f"{prefix}content", FLUSH_TIMEOUT_S)
     parent.tell("ready")
     parent.wait()

@@ -1,5 +1,5 @@
 """
-Where librdkafka's own lines go: to logging, each kind once in a while.
+Where the Kafka clients' own lines go: to logging, each kind once in a while.
 
 A client that cannot reach Kafka says so several times a second; once is enough to act on.
 """
@@ -38,3 +38,5 @@ CLIENT_LOGGER: Final = logging.getLogger("streams.kafka.client")
 CLIENT_LOGGER.addFilter(OnceInAWhile())
 # Not to the terminal of who configures no logging: there our own error says it once.
 CLIENT_LOGGER.addHandler(logging.NullHandler())
+for _name in ("aiokafka", "aiokafka.conn", "aiokafka.cluster"):
+    logging.getLogger(_name).addFilter(OnceInAWhile())

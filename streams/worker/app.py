@@ -29,7 +29,6 @@ from streams.worker.copies import Changelogs
 from streams.worker.cycle import Cycle, Decoded, Watch
 from streams.worker.fetch import Fetch
 from streams.worker.http import HttpServer
-from streams.worker.lanes import Lanes
 from streams.worker.left_open import client_id, transactional_id
 from streams.worker.partition import Partition
 from streams.worker.restore import Progress, Restore, Restored
@@ -39,6 +38,7 @@ from streams.worker.standby import Standby
 from streams.worker.status import WorkerStatus
 from streams.worker.stores import Stores
 from streams.worker.trail import Trail
+from streams.worker.transaction import Publisher
 from streams.worker.transport import FAUST_LOGGER, RoundConsumer, Transport
 from streams.worker.watchdog import Watchdog
 
@@ -85,7 +85,7 @@ class ObjectionWorker(Service):
         self._changelogs = changelogs
         self._metrics = metrics
         self._memory = Memory(settings.block_cache_bytes)
-        self._publisher = Lanes(settings, transactional_id(settings, instance))
+        self._publisher = Publisher(settings, transactional_id(settings, instance))
         self._watchdog = Watchdog(lambda: self._publisher.call)
         self._followed, partitions_n = changelogs.followed, changelogs.partitions_n
         client = client_id(settings, instance)

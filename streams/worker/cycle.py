@@ -1,7 +1,7 @@
 """
-The heart of a worker: rounds in, transactions out.
+The heart of a worker: rounds in, one transaction per cycle out.
 
-A cycle is all rounds that were decoded by the time its transactions begin, over all partitions.
+A cycle is all rounds that were decoded by the time its transaction begins, over all partitions.
 It is folded while the last one commits, and what arrives meanwhile joins it.  What must not
 happen is a matter of generations: a round of an earlier assignment, or from before a rollback, is
 dropped and never folded.
@@ -13,28 +13,25 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from streams.errors import Halt
-from streams.metrics import Metrics, TransactionOutcome
+from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.state import rows
 from streams.state.store import Store
 from streams.worker.fetch import Fetch
 from streams.worker.folded import Folded
 from streams.worker.intake import Intake
-from streams.worker.lanes import Lanes
 from streams.worker.partition import Partition
 from streams.worker.rounds import Assigned
 from streams.worker.timers import GrantRate
-from streams.worker.transaction import Aborted
+from streams.worker.transaction import Aborted, Publisher
 
 if TYPE_CHECKING:
     from faust.types import EventT
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 STUCK_S: Final = 30.0  # a round decodes in milliseconds: one that has not come by then never will
 MARK_USED_S: Final = 3600.0
@@ -95,7 +92,7 @@ class Cycle:
     def __init__(
         self,
         settings: Settings,
-        publisher: Lanes,
+        publisher: Publisher,
         fetch: Fetch,
         metrics: Metrics,
         watch: Watch,
@@ -182,6 +179,7 @@ class Cycle:
         self._stopping = True
         self._publisher.stop()
         await self.give_up()
+        await self._in_thread(self._publisher.close)
         self._wake.set()
         self._thread.shutdown(wait=False)
 
@@ -289,33 +287,23 @@ class Cycle:
         self, cycle: list[Folded], rounds: list[Decoded], group_metadata: object
     ) -> None:
         try:
-            took = await self._in_thread(lambda: self._publisher.publish(cycle, group_metadata))
+            await self._in_thread(lambda: self._publisher.publish(cycle, group_metadata))
         except Aborted as aborted:
-            outcome: TransactionOutcome = "fenced" if aborted.fenced else "aborted"
-            self._metrics.transaction(outcome, aborted.rolled_back)
-            self._metrics.transaction("committed", aborted.committed)
-            # Of a partition all is lost, or nothing (see `lanes`).
-            lost = {part.partition.number for part in aborted.parts}
-            for part in aborted.parts:
+            self._metrics.transaction("fenced" if aborted.fenced else "aborted")
+            for part in cycle:
                 said = part.partition.unanswered
                 said.aborted(part.outputs, part.positions, self.now_ms())
-            kept = [part for part in cycle if part.partition.number not in lost]
-            self._keep(kept)
-            self._watch.on_committed(kept)
             self._roll_back()
             await asyncio.sleep(ABORT_PAUSE_S)
             return
-        self._metrics.transaction("committed", took)
-        self._keep(cycle)
+        self._metrics.transaction("committed")
+        for part in cycle:
+            part.partition.persisted(part)
+            self._committed[part.partition.number] = part.positions
         for each in rounds:
             each.finish()
         self._finish_rounds(rounds)
         self._watch.on_committed(cycle)
-
-    def _keep(self, committed: list[Folded]) -> None:
-        for part in committed:
-            part.partition.persisted(part)
-            self._committed[part.partition.number] = part.positions
 
     def _roll_back(self) -> None:
         """Forget all that is not committed, and read its inputs again."""
@@ -331,8 +319,8 @@ class Cycle:
         for each in rounds:
             self._fetch.finished(each.generation, express=each.express)
 
-    async def _in_thread(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+    async def _in_thread(self, call: Callable[[], object]) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
 
 def _by_partition(rounds: list[Decoded]) -> dict[int, list[Intake]]:

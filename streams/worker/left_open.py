@@ -12,8 +12,6 @@ and is not in the group yet may be shut out as well: it ends, and wants to be st
 
 import logging
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Final
 
 from confluent_kafka import Producer, TopicPartition
@@ -23,7 +21,7 @@ from streams.kafka.client_log import CLIENT_LOGGER
 from streams.kafka.group_members import members_of
 from streams.kafka.reader import reader
 from streams.settings import Settings
-from streams.worker.names import LANES, WITH_LINKS, lane_id
+from streams.worker.names import WITH_LINKS
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +31,7 @@ CLIENT_ID: Final = "client.id"
 
 
 def transactional_id(settings: Settings, instance: str) -> str:
-    """Return what a worker's transactions are known by; those of each lane are by `lane_id`."""
+    """Return what Kafka knows the transactions of a worker by."""
     return f"{settings.group}-{instance}"
 
 
@@ -46,7 +44,7 @@ def roll_back(settings: Settings, partitions: Iterable[int]) -> list[str]:
     """
     Roll back what workers that are no members any more may have left open in *partitions*.
 
-    Returns what those are known by.  Raises KafkaException where Kafka does not do it now.
+    Returns their transactional ids.  Raises KafkaException where Kafka does not do it now.
     """
     if CLIENT_ID in dict(settings.kafka_options):
         return []  # then it does not tell one worker from another
@@ -57,16 +55,9 @@ def roll_back(settings: Settings, partitions: Iterable[int]) -> list[str]:
     )
     for each in gone:
         logger.warning("%s is gone and may have a transaction open: it is rolled back", each)
-        with ThreadPoolExecutor(LANES) as at_once:  # a take-over waits for them
-            ids = [lane_id(each, lane) for lane in range(LANES)]
-            list(at_once.map(partial(_begin_to_use, settings), ids))
+        producer = Producer(settings.kafka(transactional_id=each), logger=CLIENT_LOGGER)
+        producer.init_transactions(ROLL_BACK_S)
     return gone
-
-
-def _begin_to_use(settings: Settings, transactional_id: str) -> None:
-    """End a transaction that is open under *transactional_id*, and shut out whoever has it."""
-    producer = Producer(settings.kafka(transactional_id=transactional_id), logger=CLIENT_LOGGER)
-    producer.init_transactions(ROLL_BACK_S)
 
 
 def _instance(settings: Settings, known_by: str) -> str:
@@ -83,7 +74,14 @@ def _last_owners(settings: Settings, partitions: Iterable[int]) -> set[str]:
         found = consumer.committed(places, ASK_S)
     finally:
         consumer.close()
-    return {str(each.metadata) for each in found if each.metadata}
+    return {owner for each in found if (owner := _owner(each)) is not None}
+
+
+def _owner(offset: TopicPartition) -> str | None:
+    try:
+        return offset.metadata or None
+    except UnicodeDecodeError:  # written by librdkafka, read without its end
+        return None
 
 
 def _members(settings: Settings) -> set[str]:

@@ -55,12 +55,3 @@ WITH_LINKS: Final = Followed((*USER_TOPICS, *LINK_TOPICS))
 def followed(present: Container[str]) -> Followed:
     """Return what a worker reads like inputs where the topics *present* are."""
     return WITH_LINKS if all(name in present for name in LINK_TOPICS) else WITHOUT_LINKS
-
-
-# A worker has so many producers, each with transactions of its own.
-LANES: Final = 4
-
-
-def lane_id(known_by: str, lane: int) -> str:
-    """Return the transactional id of a lane of the worker that is *known_by* a name."""
-    return f"{known_by}+{lane}"

@@ -1,5 +1,5 @@
 """
-One transaction: outputs, changelog rows, dead letters and input offsets of partitions, or nothing.
+One transaction per cycle: outputs, changelog rows, dead letters and input offsets, or nothing.
 
 The offsets go under the consumer group's metadata (KIP-447), so that a worker which has lost its
 partitions cannot commit, however long it was frozen.  Rows reach the local stores only after the
@@ -9,15 +9,17 @@ commit, with the changelog offsets they reach.  Runs in a thread of its own: eve
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
-from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from streams.core.outputs import Header
 from streams.errors import CommandError, Halt
 from streams.kafka import admin
-from streams.kafka.client_log import CLIENT_LOGGER
+from streams.kafka.client_options import beyond
 from streams.kafka.denied import denied, is_denied
+from streams.kafka.rdkafka_transactions import RdkafkaTransactions
+from streams.kafka.transactions import Transactions
 from streams.settings import Settings
 from streams.state import rows
 from streams.state.store import Reached
@@ -26,26 +28,10 @@ from streams.worker.names import CONTENT_CHANGELOG, TELLS, USERS_CHANGELOG
 from streams.worker.rights import lacking
 from streams.worker.watchdog import Call
 
-if TYPE_CHECKING:
-    from confluent_kafka import Message
-
 logger = logging.getLogger(__name__)
 
-# A transaction begun right after another's commit is told CONCURRENT_TRANSACTIONS;
-# librdkafka's default of 100 ms before asking again would be most of our latency.
-RETRY_BACKOFF_MS: Final = 2
-# A call that waits for a lost coordinator (see `streams.worker.watchdog`) looks for the new one
-# whenever a connection opens or closes: so one does, soon, while all wait for that call.  Without
-# it an abort was seen to be asked for in vain for ever, after Kafka had stood still for 3.6 s: it
-# had counted itself lost and told of no brokers at all, and librdkafka had let go of them.
-IDLE_MS: Final = 5_000
-# More of a cycle goes in one request: 6 % less processor time a record.  Nobody waits for it: a
-# commit sends at once what is there.
-LINGER_MS: Final = 5
-MESSAGE_BYTES_MAX: Final = 8 * 1024 * 1024  # as `dead-letters` and the changelogs take
 CALL_TIMEOUT_S: Final = 3.0  # then it is called again, or the worker is stopping
 INSIST_S: Final = 60.0  # on one step of a transaction, over all its calls
-QUEUE_FULL_PAUSE_S: Final = 0.1
 PAUSE_S: Final = (0.1, 0.5, 2.0)  # between tries while Kafka does not answer
 
 FENCED: Final = frozenset(
@@ -64,63 +50,22 @@ TOO_LARGE: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_L
 
 
 class Aborted(Exception):
-    """
-    Transactions were rolled back: read their inputs again.
+    """The transaction was rolled back: read its inputs again.  *fenced*: no longer the owner."""
 
-    fenced: no longer the owner.  parts: of the cycle, what was in them.
-    rolled_back, committed: how many transactions of the cycle have ended so.
-    """
-
-    def __init__(
-        self,
-        reason: str,
-        *,
-        fenced: bool,
-        parts: list[Folded],
-        rolled_back: int = 1,
-        committed: int = 0,
-    ) -> None:
+    def __init__(self, reason: str, *, fenced: bool) -> None:
         super().__init__(reason)
         self.fenced = fenced
-        self.parts = parts
-        self.rolled_back = rolled_back
-        self.committed = committed
 
 
 class Publisher:
-    """
-    Commits cycles; one at a time, from one thread.
+    """Commits cycles; one at a time, from one thread."""
 
-    known_by: what offsets tell of who has committed them; the transactional id by default.
-    """
-
-    def __init__(
-        self, settings: Settings, transactional_id: str, known_by: str | None = None
-    ) -> None:
-        self._known_by = known_by or transactional_id
+    def __init__(self, settings: Settings, transactional_id: str) -> None:
         self._settings = settings
         self._stopping = False
         self.call: Call | None = None  # under way now, for the watchdog
-        self._delivered: dict[tuple[str, int], int] = {}
         self._transactional_id = transactional_id
-        self._producer = Producer(
-            settings.kafka(
-                **{
-                    "transactional.id": transactional_id,
-                    "transaction.timeout.ms": settings.transaction_timeout_ms,
-                    "enable.idempotence": True,
-                    "compression.type": "lz4",
-                    "linger.ms": LINGER_MS,
-                    "socket.nagle.disable": True,
-                    "retry.backoff.ms": RETRY_BACKOFF_MS,
-                    "connections.max.idle.ms": IDLE_MS,
-                    "message.max.bytes": MESSAGE_BYTES_MAX,
-                    "queue.buffering.max.messages": 0,
-                    "queue.buffering.max.kbytes": 512 * 1024,
-                },
-            ),
-            logger=CLIENT_LOGGER,
-        )
+        self._transactions = _transactions(settings, transactional_id)
 
     def start(self) -> None:
         """
@@ -128,11 +73,15 @@ class Publisher:
 
         An earlier transaction of the same id, of a worker that was killed, is aborted by this.
         """
-        self._insist("init_transactions", lambda: self._producer.init_transactions(CALL_TIMEOUT_S))
+        self._insist("init_transactions", lambda: self._transactions.init(CALL_TIMEOUT_S))
 
     def stop(self) -> None:
         """Let no call be tried again from now on."""
         self._stopping = True
+
+    def close(self) -> None:
+        """Let go of Kafka."""
+        self._transactions.close()
 
     def publish(self, cycle: list[Folded], group_metadata: object) -> None:
         """
@@ -140,18 +89,17 @@ class Publisher:
 
         Raises `Aborted` when nothing of it counts and `Halt` when that cannot be known.
         """
-        self._delivered.clear()
         began_ns = time.time_ns()
         try:
-            self._producer.begin_transaction()
+            self._transactions.begin()
             # First of all: who is no owner any more is refused before anything is written, which
             # the next owner, having looked at the ends of the outputs, would never answer.
             self._send_offsets(cycle, group_metadata)
             for part in cycle:
-                self._produce(part)
-            self._insist("commit", lambda: self._producer.commit_transaction(CALL_TIMEOUT_S))
+                self._put(part)
+            self._insist("commit", lambda: self._transactions.commit(CALL_TIMEOUT_S))
         except KafkaException as error:
-            self._abort(error.args[0], cycle)
+            self._abort(error.args[0])
         at_ms = int(time.time() * 1000)
         parts: dict[int, list[Folded]] = {}
         for part in cycle:
@@ -159,50 +107,28 @@ class Publisher:
         for of_partition in parts.values():
             self._persist(of_partition, began_ns, at_ms)
 
-    def _produce(self, part: Folded) -> None:
-        produce, topic_name = self._put, self._settings.topic
+    def _put(self, part: Folded) -> None:
+        put, topic_name = self._transactions.put, self._settings.topic
         number = part.partition.number
         names: dict[str, str] = {}
-        last = {output.topic: output for output in part.outputs}
         for output in part.outputs:
-            topic = output.topic
-            name = names.get(topic) or names.setdefault(topic, topic_name(topic))
-            # The offset of the last one stands for all before it.
-            told = self._on_delivery if output is last[topic] else None
-            # By their places: named arguments take half a microsecond more, a sixth of the call.
-            produce(name, output.value, output.key, number, told, None, 0, output.headers)
+            name = names.get(output.topic) or names.setdefault(
+                output.topic, topic_name(output.topic)
+            )
+            put(name, number, output.key, output.value, output.headers)
         for changelog, written in (
             (USERS_CHANGELOG, part.users_rows),
             (CONTENT_CHANGELOG, part.content_rows),
         ):
-            if not written:
-                continue
             name = topic_name(changelog)
-            for row_key, row in written[:-1]:
-                produce(name, row, row_key, number)
-            row_key, row = written[-1]
-            produce(name, row, row_key, number, self._on_delivery)
+            for row_key, row in written:
+                put(name, number, row_key, row, [])
         for each in part.tells:
             headers: list[Header] = []
             if each.traceparent is not None:
                 headers.append(("traceparent", each.traceparent))
             value, key = rows.encode_tell(each.tell), each.user_id.encode()
-            produce(topic_name(TELLS), value, key, each.partition, None, None, 0, headers)
-        self._producer.poll(0)
-
-    def _put(self, *record: Any) -> None:
-        while True:
-            try:
-                self._producer.produce(*record)
-            except BufferError:  # half a gigabyte is waiting for Kafka: so do we
-                self._producer.poll(QUEUE_FULL_PAUSE_S)
-            else:
-                return
-
-    def _on_delivery(self, error: KafkaError | None, message: "Message") -> None:
-        topic, partition, offset = message.topic(), message.partition(), message.offset()
-        if error is None and topic is not None and partition is not None and offset is not None:
-            self._delivered[topic, partition] = offset + 1
+            put(topic_name(TELLS), each.partition, key, value, headers)
 
     def _send_offsets(self, cycle: list[Folded], group_metadata: object) -> None:
         """
@@ -217,14 +143,12 @@ class Publisher:
             for topic, offset in offsets.items()
         }
         offsets = [
-            TopicPartition(self._settings.topic(topic), number, offset, self._known_by)
+            TopicPartition(self._settings.topic(topic), number, offset, self._transactional_id)
             for (topic, number), offset in positions.items()
         ]
         self._insist(
             "send_offsets",
-            lambda: self._producer.send_offsets_to_transaction(
-                offsets, group_metadata, CALL_TIMEOUT_S
-            ),
+            lambda: self._transactions.send_offsets(offsets, group_metadata, CALL_TIMEOUT_S),
         )
 
     def _insist(self, what: str, call: Callable[[], object]) -> None:
@@ -265,7 +189,7 @@ class Publisher:
                 "next start finds out: start the worker again"
             ) from error
 
-    def _abort(self, error: KafkaError, cycle: list[Folded]) -> None:
+    def _abort(self, error: KafkaError) -> None:
         """Roll the transaction back and raise what came of it."""
         if is_denied(error):
             raise Halt(self._denied(error))
@@ -277,10 +201,10 @@ class Publisher:
             raise Halt(f"stopped while Kafka did not answer, nothing of it counts: {error}")
         logger.warning("rolling a transaction back: %s", error)
         try:
-            self._insist("abort", lambda: self._producer.abort_transaction(CALL_TIMEOUT_S))
+            self._insist("abort", lambda: self._transactions.abort(CALL_TIMEOUT_S))
         except KafkaException as failure:
             raise Halt(f"a transaction could not be rolled back: {failure}") from failure
-        raise Aborted(str(error), fenced=error.code() in FENCED, parts=cycle)
+        raise Aborted(str(error), fenced=error.code() in FENCED)
 
     def _denied(self, error: KafkaError) -> str:
         """Return what to say of a right that Kafka has refused."""
@@ -307,14 +231,14 @@ class Publisher:
         for part in parts:
             part.delivered.began_ns, part.delivered.at_ms = began_ns, at_ms
             for topic in {output.topic for output in part.outputs}:
-                end = self._delivered[self._settings.topic(topic), partition.number]
+                end = self._transactions.ends[self._settings.topic(topic), partition.number]
                 part.delivered.ends[topic] = end
         for changelog, written in (
             (USERS_CHANGELOG, any(part.users_rows for part in parts)),
             (CONTENT_CHANGELOG, any(part.content_rows for part in parts)),
         ):
             if written:
-                offset = self._delivered[self._settings.topic(changelog), partition.number]
+                offset = self._transactions.ends[self._settings.topic(changelog), partition.number]
                 topic_id = partition.reached[changelog].topic_id
                 partition.reached[changelog] = Reached(topic_id, offset)
         batch = [
@@ -328,3 +252,12 @@ class Publisher:
             raise
         except Exception as failure:  # rocksdict raises bare ones
             raise Halt(f"{partition.store.path}: rows could not be written: {failure}") from failure
+
+
+def _transactions(settings: Settings, transactional_id: str) -> Transactions | RdkafkaTransactions:
+    option = beyond(settings.kafka_options)
+    if option is None:
+        timeout_ms = settings.transaction_timeout_ms
+        return Transactions(settings.kafka(), transactional_id, timeout_ms)
+    logger.info("transactions are librdkafka's, which take longer: only it knows %s", option)
+    return RdkafkaTransactions(settings, transactional_id)

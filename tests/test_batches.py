@@ -1,0 +1,72 @@
+"""
+Batches are what Kafka's format says: read back here by aiokafka, in the transactions' tests by all.
+"""
+
+import os
+from typing import Final
+
+import pytest
+from aiokafka.record.default_records import DefaultRecordBatch
+
+from streams.core.outputs import Header
+from streams.kafka.batches import BATCH_BYTES, COMPRESSED_FROM, SEQUENCES_N, Batch, Batches
+
+NOW_MS: Final = 1_776_000_000_000
+PRODUCER: Final = (7, 3)
+HEADERS: Final[list[Header]] = [("ce_id", b"1"), ("traceparent", None)]
+PLACE: Final = ("topic", 2)
+
+
+@pytest.mark.parametrize(
+    "values, compressed",
+    [
+        ([b"a", None], False),
+        ([b"a" * COMPRESSED_FROM, b"b" * COMPRESSED_FROM, None], True),
+        ([os.urandom(2 * COMPRESSED_FROM)], False),
+    ],
+    ids=["small", "large", "random"],
+)
+def test_a_sealed_batch_holds_its_records(values: list[bytes | None], *, compressed: bool) -> None:
+    """Compressed where that makes it smaller, under a checksum of what is sent."""
+    batch = Batch()
+    for number, value in enumerate(values):
+        assert batch.add(NOW_MS, b"k%d" % number, value, HEADERS)
+
+    found = DefaultRecordBatch(batch.sealed(PRODUCER, 11))
+
+    assert found.validate_crc()
+    assert found.is_transactional
+    assert (*PRODUCER, 11) == (found.producer_id, found.producer_epoch, found.base_sequence)
+    assert compressed == (found.compression_type == DefaultRecordBatch.CODEC_LZ4)
+    assert [
+        (number, NOW_MS, b"k%d" % number, value, HEADERS) for number, value in enumerate(values)
+    ] == [(each.offset, each.timestamp, each.key, each.value, each.headers) for each in found]
+
+
+def test_more_than_a_batch_goes_in_several_whose_sequences_go_on() -> None:
+    """In order; a record that is larger than a batch has one of its own."""
+    batches = Batches()
+    values = [os.urandom(size) for size in (BATCH_BYTES // 2,) * 3 + (BATCH_BYTES * 2, 1)]
+    for value in values:
+        batches.put(PLACE, NOW_MS, None, value, [])
+    sequences = {PLACE: SEQUENCES_N - 1}
+
+    sealed = batches.sealed(PRODUCER, sequences)[PLACE]
+
+    found = [DefaultRecordBatch(data) for data, _ in sealed]
+    assert [each.base_sequence for each in found] == [SEQUENCES_N - 1, 0, 1, 2, 3][: len(found)]
+    assert [1] * len(found) == [records_n for _, records_n in sealed]
+    assert values == [record.value for each in found for record in each]
+    assert {PLACE: 4} == sequences
+    assert {} == batches.sealed(PRODUCER, sequences)
+
+
+def test_places_are_told_by_topic() -> None:
+    """As the coordinator is told them, before anything is written."""
+    batches = Batches()
+    for place in (("a", 1), ("b", 0), ("a", 0)):
+        batches.put(place, NOW_MS, b"k", b"v", [])
+
+    assert {"a": [1, 0], "b": [0]} == batches.places()
+    batches.clear()
+    assert {} == batches.places()
