@@ -2,10 +2,13 @@
 A program as a process of its own, the way anybody would run it, that ends with us.
 """
 
+import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Final, Self
 
 from streams.errors import CommandError
@@ -81,7 +84,7 @@ class Program:
         return f"the end of {self.log_path}:\n{tail}"
 
     def _start(self) -> None:
-        with self.log_path.open("ab") as log:
+        with self.log_path.open("ab") as log, _signals_held_back():
             self._process = subprocess.Popen(
                 self._command,
                 env=self._environ,
@@ -91,7 +94,7 @@ class Program:
                 stderr=log,
                 start_new_session=True,
             )
-        self._watcher = watch(self._process.pid, self._orphaned)
+            self._watcher = watch(self._process.pid, self._orphaned)
 
     def _stop(self) -> None:
         """End it in order, or kill it when that takes long."""
@@ -104,3 +107,28 @@ class Program:
                 self._process.wait()
         if self._watcher is not None:
             self._watcher.communicate(b"done\n")
+
+
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """
+    Let SIGINT and SIGTERM act only at the end.
+
+    Within `Popen` they would leave a process behind that nobody knows.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # they act there
+        return
+    came: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        came.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+    for each in came:
+        signal.raise_signal(each)
