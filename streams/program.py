@@ -2,17 +2,14 @@
 A program as a process of its own, the way anybody would run it, that ends with us.
 """
 
-import signal
 import subprocess
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Final, Self
 
 from streams.errors import CommandError
-from streams.watcher import Signal, watch
+from streams.watcher import Process, Signal, let_go, signals_held_back, start_watched
 
 STOP_TIMEOUT_S: Final = 15.0
 LOG_TAIL_LINES: Final = 15
@@ -40,8 +37,8 @@ class Program:
         self.log_path = log_path
         self._command, self._environ, self._cwd = command, environ, cwd
         self._orphaned: Signal = orphaned
-        self._process: subprocess.Popen[bytes] | None = None
-        self._watcher: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
+        self._watcher: Process | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -84,17 +81,14 @@ class Program:
         return f"the end of {self.log_path}:\n{tail}"
 
     def _start(self) -> None:
-        with self.log_path.open("ab") as log, _signals_held_back():
-            self._process = subprocess.Popen(
+        with signals_held_back():
+            self._process, self._watcher = start_watched(
                 self._command,
-                env=self._environ,
+                self.log_path,
+                self._orphaned,
+                environ=self._environ,
                 cwd=self._cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
             )
-            self._watcher = watch(self._process.pid, self._orphaned)
 
     def _stop(self) -> None:
         """End it in order, or kill it when that takes long."""
@@ -106,29 +100,4 @@ class Program:
                 self._process.kill()
                 self._process.wait()
         if self._watcher is not None:
-            self._watcher.communicate(b"done\n")
-
-
-@contextmanager
-def _signals_held_back() -> Iterator[None]:
-    """
-    Let SIGINT and SIGTERM act only at the end.
-
-    Within `Popen` they would leave a process behind that nobody knows.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # they act there
-        return
-    came: list[int] = []
-
-    def note(number: int, _: FrameType | None) -> None:
-        came.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-    for each in came:
-        signal.raise_signal(each)
+            let_go(self._watcher)

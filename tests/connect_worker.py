@@ -18,7 +18,7 @@ import pytest
 from streams.errors import Unreachable
 from streams.kafka import jars
 from streams.kafka.local import HOST, LocalKafka, free_port
-from streams.watcher import watch
+from streams.watcher import let_go, signals_held_back, start_watched
 from tests.servers import ABSENT
 from tests.worker_settings import wait_for
 
@@ -150,21 +150,14 @@ def connect_worker(
     properties.write_text((DEPLOY / "worker.properties").read_text("utf-8") + "".join(lines))
     (folder / "log4j2.xml").write_text(_LOG4J)
     log_path = folder / "connect.log"
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(
-            [
-                *(str(jars.java()), *_JAVA_OPTIONS),
-                f"-Dlog4j2.configurationFile={folder / 'log4j2.xml'}",
-                *("-cp", ":".join(str(jar) for jar in class_path)),
-                *("org.apache.kafka.connect.cli.ConnectStandalone", str(properties)),
-            ],
-            env={**os.environ, **variables},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    watcher = watch(process.pid)
+    command = [
+        *(str(jars.java()), *_JAVA_OPTIONS),
+        f"-Dlog4j2.configurationFile={folder / 'log4j2.xml'}",
+        *("-cp", ":".join(str(jar) for jar in class_path)),
+        *("org.apache.kafka.connect.cli.ConnectStandalone", str(properties)),
+    ]
+    with signals_held_back():
+        process, watcher = start_watched(command, log_path, environ={**os.environ, **variables})
     found = Connect(port, log_path, process)
     try:
         wait_for(found.answers, "Kafka Connect", STARTED_S)
@@ -175,4 +168,4 @@ def connect_worker(
     finally:
         process.kill()  # nothing of it is used again
         process.wait()
-        watcher.communicate(b"done\n")
+        let_go(watcher)

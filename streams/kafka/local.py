@@ -26,7 +26,7 @@ from streams.errors import Unreachable, UsageProblem
 from streams.kafka import jars, local_properties
 from streams.kafka.cache import Say, say_on_stderr
 from streams.kafka.local_properties import ALONE, LOG4J, Node, properties_of
-from streams.watcher import watch
+from streams.watcher import Process, let_go, signals_held_back, start_watched
 
 HOST = local_properties.HOST
 START_TIMEOUT_S = 60.0
@@ -91,8 +91,8 @@ class LocalKafka:
         self._client = dict(client or {})
         self._node = node
         self._say = say
-        self._process: subprocess.Popen[bytes] | None = None
-        self._watcher: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
+        self._watcher: Process | None = None
 
     @property
     def bootstrap(self) -> str:
@@ -148,8 +148,10 @@ class LocalKafka:
             self._configure()
             if not (self.folder / "data" / "meta.properties").exists():
                 self._format(command)
-            self._spawn([*command, "kafka.Kafka", str(self._properties_path)])
+            broker = [*command, "kafka.Kafka", str(self._properties_path)]
             try:
+                with signals_held_back():
+                    self._process, self._watcher = start_watched(broker, self.log_path)
                 self._wait_until_ready()
             except BaseException as error:
                 self.kill()
@@ -186,7 +188,7 @@ class LocalKafka:
         self._process.wait()
         self._process = None
         if self._watcher is not None:
-            self._watcher.communicate(b"done\n")
+            let_go(self._watcher)
             self._watcher = None
 
     def wait(self) -> None:
@@ -251,17 +253,6 @@ class LocalKafka:
             )
         if done.returncode:
             raise Unreachable(self._ended("could not prepare its data folder"))
-
-    def _spawn(self, command: list[str]) -> None:
-        with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        self._watcher = watch(self._process.pid)
 
     def _wait_until_ready(self) -> None:
         deadline_s = time.monotonic() + START_TIMEOUT_S

@@ -15,7 +15,7 @@ from typing import Final
 from streams.bench.peers import python_path
 from streams.errors import CommandError
 from streams.kafka.local import HOST, free_port
-from streams.watcher import watch
+from streams.watcher import Process, let_go, signals_held_back, start_watched
 
 OBJECTIONS: Final = (sys.executable, "-c", "from streams.commands import main; main()")
 ANSWER_S: Final = 5.0
@@ -42,8 +42,8 @@ class Worker:
         self.state_dir = folder / name
         self.log_path = folder / f"{name}.log"
         self.variables: dict[str, object] = {**variables, "HTTP": f"{HOST}:{free_port()}"}
-        self._process: subprocess.Popen[bytes] | None = None
-        self._watcher: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
+        self._watcher: Process | None = None
         self._said_bytes = 0  # in the log when it was last started
 
     @property
@@ -61,17 +61,10 @@ class Worker:
         self.end()
         self._said_bytes = self.log_path.stat().st_size if self.log_path.exists() else 0
         environ = environ_of({**self.variables, "STATE_DIR": self.state_dir})
-        with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*OBJECTIONS, "worker"],
-                env=environ,
-                cwd=self.log_path.parent,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
+        with signals_held_back():
+            self._process, self._watcher = start_watched(
+                [*OBJECTIONS, "worker"], self.log_path, environ=environ, cwd=self.log_path.parent
             )
-        self._watcher = watch(self._process.pid)
 
     def end(self) -> None:
         """End it with SIGKILL, frozen or not."""
@@ -80,7 +73,7 @@ class Worker:
             self._process.wait()
             self._process = None
         if self._watcher is not None:
-            self._watcher.communicate(b"done\n")
+            let_go(self._watcher)
             self._watcher = None
 
     def leave(self) -> None:
