@@ -60,6 +60,7 @@ def test_a_transaction_goes_on_when_the_group_s_broker_is_lost(tmp_path: Path) -
             time.sleep(LOOK_S)
         for cycle in cycles[1:]:
             _publish(publisher, cycle, group.consumer_group_metadata())
+        publisher.close()
 
         moved = coordinator(client, GROUPS, settings.group)
         places = [(settings.topic(name), 0) for name in (ACCOUNT_AGES, NOTICES, OBJECTIONS)]

@@ -59,6 +59,7 @@ def test_what_joins_a_cycle_is_in_the_store_with_it_or_not_at_all(
     publisher = Publisher(settings, f"{prefix}worker")
     publisher.start()
     publisher.publish([*one, *two], group.consumer_group_metadata())
+    publisher.close()
     places = [(settings.topic(name), 0) for name in (ACCOUNT_AGES, NOTICES, OBJECTIONS)]
     told = committed(group, places, ANSWER_S)
     group.close()

@@ -89,5 +89,6 @@ def test_what_kafka_does_not_do_in_time_ends_the_worker(
             publisher.start()
     finally:
         os.kill(kafka.pid, signal.SIGCONT)
+        publisher.close()
     assert "trying again in" in caplog.text
     assert publisher.call is None

@@ -176,7 +176,7 @@ class _Run:
         self._publisher.start()
 
     def close(self) -> None:
-        self._publisher.stop()
+        self._publisher.close()
         self._consumer.close()
 
     def work_off(self, records: Iterator[Record], done: Callable[[int], None]) -> None:

@@ -203,7 +203,7 @@ def _publisher(kafka: LocalKafka, partitions_n: int, name: str) -> Iterator[Publ
     publisher.start()
     metadata = consumer.consumer_group_metadata()
     yield lambda cycle: publisher.publish(cycle, metadata)
-    publisher.stop()
+    publisher.close()
     consumer.close()
 
 
