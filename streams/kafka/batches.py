@@ -110,7 +110,7 @@ class Batches:
 def _compressed(batch: bytearray) -> bytearray:
     """Return *batch* with its records compressed, if that makes it smaller."""
     compressor = cramjam.lz4.Compressor(level=1, content_checksum=False, block_linked=False)
-    compressor.compress(bytes(batch[_RECORDS:]))
+    compressor.compress(bytes(memoryview(batch)[_RECORDS:]))
     smaller = batch[:_RECORDS] + bytes(compressor.finish())
     if len(smaller) >= len(batch):
         return batch

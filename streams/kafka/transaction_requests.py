@@ -24,6 +24,11 @@ TEXT = CompactString("utf-8")
 TAGS = ("tags", TaggedFields)
 
 
+def _by_topic(*of_partition: tuple[str, object]) -> tuple[str, object]:
+    partitions = CompactArray(("partition", Int32), *of_partition, TAGS)
+    return "topics", CompactArray(("topic", TEXT), ("partitions", partitions), TAGS)
+
+
 class _Request(RequestStruct):
     """A request in one version, of all fields but the tags."""
 
@@ -79,17 +84,7 @@ class TxnOffsetCommitResponse(Response):
     API_KEY, API_VERSION = 28, 3
     SCHEMA = Schema(
         ("throttle_time_ms", Int32),
-        (
-            "topics",
-            CompactArray(
-                ("topic", TEXT),
-                (
-                    "partitions",
-                    CompactArray(("partition", Int32), ("error_code", Int16), TAGS),
-                ),
-                TAGS,
-            ),
-        ),
+        _by_topic(("error_code", Int16)),
         TAGS,
     )
 
@@ -107,23 +102,7 @@ class TxnOffsetCommitRequest(_Request):
         ("generation_id", Int32),
         ("member_id", TEXT),
         ("group_instance_id", TEXT),
-        (
-            "topics",
-            CompactArray(
-                ("topic", TEXT),
-                (
-                    "partitions",
-                    CompactArray(
-                        ("partition", Int32),
-                        ("offset", Int64),
-                        ("leader_epoch", Int32),
-                        ("metadata", TEXT),
-                        TAGS,
-                    ),
-                ),
-                TAGS,
-            ),
-        ),
+        _by_topic(("offset", Int64), ("leader_epoch", Int32), ("metadata", TEXT)),
         TAGS,
     )
 
