@@ -20,7 +20,7 @@ from streams.audit.trail import Verified, verify
 from streams.core.trail import AUDIT_TRAIL, HASH, Head
 from streams.kafka import admin
 from streams.kafka.local import LocalKafka
-from streams.proof.records import read
+from streams.proof.records import compacted, read
 from streams.state import rows
 from tests.making import grown_up, notice, objection
 from tests.worker_inputs import Inputs
@@ -89,6 +89,7 @@ def original(kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> Ori
                 inputs.send(("notices", notice(user_id=each)))
                 inputs.send(("objections", objection(user_id=each, objection_id=f"o-{name}")))
                 wait_until_caught_up(kafka, prefix, workers=[worker])
+            wait_for(lambda: published(kafka, prefix), "every receipt to be published")
             worker.kill9()
     found = read(settings_of(kafka, prefix), COPIED)
     records = {
@@ -96,6 +97,12 @@ def original(kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> Ori
         for topic in COPIED
     }
     return Original(kafka, prefix, records)
+
+
+def published(kafka: LocalKafka, prefix: str) -> bool:
+    """Whether the last record of each receipt says that all it caused is committed."""
+    receipts = compacted(read(settings_of(kafka, prefix), ["receipts"])["receipts"])
+    return all(json.loads(each.value or b"")["published_at"] for each in receipts.values())
 
 
 def without_trail(kafka: LocalKafka, prefix: str, state_dir: Path) -> None:
