@@ -87,6 +87,8 @@ def original(kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> Ori
             for each in USERS:
                 inputs.send(("account-ages", grown_up(user_id=each)))
                 inputs.send(("notices", notice(user_id=each)))
+                wait_until_caught_up(kafka, prefix, workers=[worker])
+                # By itself: it is to be a decision of its own.
                 inputs.send(("objections", objection(user_id=each, objection_id=f"o-{name}")))
                 wait_until_caught_up(kafka, prefix, workers=[worker])
             wait_for(lambda: published(kafka, prefix), "every receipt to be published")
