@@ -48,6 +48,7 @@ def test_throughput_of_both(kafka: LocalKafka, tmp_path: Path) -> None:
         assert run["records"] == 3_000
         assert run["events_per_s"] > 0
         assert run["resident_mib"] > 0
+        assert 0 <= run["stolen_share"] < 1
         assert run["differences"] == []
     assert set(found["summary"]["ours"]["events_per_s"]) == {"median", "least", "greatest"}
     assert "faust" in found["ratios"]
@@ -191,7 +192,20 @@ def test_ratios_are_of_medians() -> None:
     assert any("10.0x" in line for line in report.throughput_table(runs))
 
 
-def _run(system: str, events_per_s: float) -> Throughput:
+def test_a_table_tells_what_of_the_machine_others_had() -> None:
+    """Latencies of an hour in which neighbours were busy are not those of the program."""
+    begun = systems.Usage(0.0, 0, machine_s=100.0, stolen_s=1.0)
+    ended = systems.Usage(0.0, 0, machine_s=300.0, stolen_s=7.0)
+
+    share = ended.stolen_since(begun)
+
+    assert 0.03 == share
+    assert 0.0 == ended.stolen_since(ended)
+    lines = report.throughput_table([_run("ours", 1.0), _run("ours", 1.0, stolen_share=share)])
+    assert any("host: 2.5 (2.0-3.0) % of its processor time" in line for line in lines)
+
+
+def _run(system: str, events_per_s: float, stolen_share: float = 0.02) -> Throughput:
     return Throughput(
         system=system,
         records=100,
@@ -201,6 +215,7 @@ def _run(system: str, events_per_s: float) -> Throughput:
         cpu_us_per_event=1.0,
         cpu_cores=1.0,
         resident_mib=1.0,
+        stolen_share=stolen_share,
         outputs=100,
         differences=(),
     )

@@ -124,6 +124,7 @@ def test_ratios_stand_beside_each_peer() -> None:
     assert ours.split()[-1] == "2.00"
     assert "40.0 0.25x" in theirs
     assert theirs.endswith("DID NOT KEEP UP")
+    assert "2.0 % of its processor time" in "".join(peers_report.table([], runs))
 
 
 def _latency(system: str, p99_ms: float, *, kept_up: bool) -> Latency:
@@ -143,5 +144,6 @@ def _latency(system: str, p99_ms: float, *, kept_up: bool) -> Latency:
         account_purged_s=2.0,
         cpu_us_per_event=1.0,
         resident_mib=1.0,
+        stolen_share=0.02,
         differences=(),
     )

@@ -59,6 +59,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     unanswered_at_end: content records that waited when the last record was offered.
     finished: whether all were answered in the end; if not, latencies are those of the answered.
     kept_up: finished, and no longer waits at the end than at the beginning.
+    stolen_share: of the machine's processor time, while records were offered (see `Usage`).
     account_items, account_purged_s: of the account that objects in the middle, if there is one, the
     items and the time from its objection to the receipt of the last one's tombstone.
     """
@@ -77,6 +78,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     account_purged_s: float | None
     cpu_us_per_event: float
     resident_mib: float
+    stolen_share: float
     differences: tuple[str, ...]
 
 
@@ -153,6 +155,7 @@ def measure(name: str, place: Place, load: Load, allowed: Allowed, say: Say) -> 
         account_purged_s=(seen.purged_ns - objected_ns) / 1e9 if purged else None,
         cpu_us_per_event=(ended.cpu_s - begun.cpu_s) / len(load.records) * 1e6,
         resident_mib=ended.resident_bytes / 2**20,
+        stolen_share=ended.stolen_since(begun),
         differences=tuple(differences(seen, allowed)) if finished else (),
     )
 

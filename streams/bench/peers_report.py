@@ -98,7 +98,7 @@ def _throughput_lines(runs: Sequence[Throughput]) -> list[str]:
             f"{_cell(figures, found, 'cpu_us_per_event', 1):>26}"
             f"{_cell(figures, found, 'resident_mib', 0):>22}"
         )
-    return [*lines, ""]
+    return [*lines, report.stolen(runs), ""]
 
 
 def _latency_lines(latencies: Sequence[Latency], rate: float, items: int) -> list[str]:
@@ -119,7 +119,7 @@ def _latency_lines(latencies: Sequence[Latency], rate: float, items: int) -> lis
         behind = [run for run in _at(latencies, rate, items) if run.system == name]
         kept = "" if all(run.kept_up for run in behind) else "  DID NOT KEEP UP"
         lines.append(f"{_title(name):<32}{cells}{kept}")
-    return [*lines, ""]
+    return [*lines, report.stolen(_at(latencies, rate, items)), ""]
 
 
 def _title(name: str) -> str:

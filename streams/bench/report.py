@@ -127,7 +127,7 @@ def throughput_table(runs: Sequence[Throughput]) -> list[str]:
             f"CPU per event {found['cpu_us_per_event']:.3f}x, "
             f"memory {found['resident_mib']:.2f}x"
         )
-    return [*lines, "", *THROUGHPUT_MEANS.splitlines()]
+    return [*lines, stolen(runs), "", *THROUGHPUT_MEANS.splitlines()]
 
 
 def latency_table(runs: Sequence[Latency]) -> list[str]:
@@ -149,7 +149,13 @@ def latency_table(runs: Sequence[Latency]) -> list[str]:
                 if figure in found
             )
             lines.append(f"{'':>8}  ours / {name}: {shown}")
-    return [*lines, "", *LATENCY_MEANS.splitlines()]
+    return [*lines, stolen(runs), "", *LATENCY_MEANS.splitlines()]
+
+
+def stolen(runs: Sequence[Throughput] | Sequence[Latency]) -> str:
+    """Return the line that tells what the figures are worth on a machine that has neighbours."""
+    found = middle([run.stolen_share * 100 for run in runs])
+    return f"stolen by others on this machine's host: {_shown(found, 1)} % of its processor time"
 
 
 def stores_as_json(options: dict[str, Any], runs: Sequence[StoreRun]) -> dict[str, Any]:

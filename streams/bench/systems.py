@@ -33,10 +33,22 @@ _NOT_PASSED_ON: Final = (
 
 
 class Usage(NamedTuple):
-    """What a system's own processes have used: user and system time, and memory now."""
+    """
+    What a system's own processes have used: user and system time, and memory now.
+
+    machine_s: the time of all processors of the machine, idle or not; stolen_s: what of it others
+    on its host have had, 0 where the machine cannot tell.
+    """
 
     cpu_s: float
     resident_bytes: int
+    machine_s: float
+    stolen_s: float
+
+    def stolen_since(self, begun: "Usage") -> float:
+        """Return the share of the machine's time that was stolen since *begun*."""
+        machine_s = self.machine_s - begun.machine_s
+        return (self.stolen_s - begun.stolen_s) / machine_s if machine_s > 0 else 0.0
 
 
 class System(Program):
@@ -65,7 +77,8 @@ class System(Program):
                 resident_bytes += process.memory_info().rss
         except psutil.NoSuchProcess:
             self.check()
-        return Usage(cpu_s, resident_bytes)
+        machine = psutil.cpu_times()
+        return Usage(cpu_s, resident_bytes, sum(machine), getattr(machine, "steal", 0.0))
 
 
 def follower(place: Place, store: str, url: str) -> Program:

@@ -39,6 +39,7 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
 
     records: the whole input.  measured_records: those within measured_s.
     resident_mib: the highest seen.
+    stolen_share: of the machine's processor time, within measured_s (see `Usage`).
     """
 
     system: str
@@ -49,6 +50,7 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
     cpu_us_per_event: float
     cpu_cores: float
     resident_mib: float
+    stolen_share: float
     outputs: int
     differences: tuple[str, ...]
 
@@ -119,6 +121,7 @@ def measure(
         cpu_us_per_event=cpu_s / measured * 1e6,
         cpu_cores=cpu_s / measured_s,
         resident_mib=max(usage.resident_bytes for _, usage in usages) / 2**20,
+        stolen_share=ended.stolen_since(begun),
         outputs=seen.records,
         differences=tuple(differences(seen, allowed)),
     )
