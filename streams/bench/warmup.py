@@ -2,8 +2,9 @@
 Brings a Kafka that was just started to the speed it has for the rest of its life.
 
 Java compiles what is used often while it is used: for half a minute a fresh broker takes both
-cores for that, and every latency measured is that of a compiler.  So it gets some of both kinds of
-load beforehand: small transactions over many partitions with a group's offsets, and plain records.
+cores for that, and every latency measured is that of a compiler.  So it gets some of each kind of
+load beforehand: small transactions over many partitions with a group's offsets, in requests as we
+write them and as librdkafka does, in turn, and plain records.
 The load is made by processes of their own, which are ended when the time is over.
 """
 
@@ -15,17 +16,20 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 import topics
 from streams.bench.child import Child, Parent
-from streams.bench.connection import options_at
+from streams.bench.connection import options_at, settings_at
 from streams.bench.peers import Place
 from streams.bench.run import Say
 from streams.bench.watch import FETCH_RECORDS, POLL_S
 from streams.bench.workload import Record, make
+from streams.core.outputs import Header
+from streams.kafka.rdkafka_transactions import RdkafkaTransactions
+from streams.kafka.transactions import Transactions
 
 CALL_TIMEOUT_S: Final = 30.0
 LOOK_S: Final = 0.2
 RECORDS: Final = 2_000  # made once, written again and again
 PLAIN_RECORDS: Final = 20  # beside each transaction
-HEADERS: Final[list[tuple[str, str | bytes | None]]] = [
+HEADERS: Final[list[Header]] = [
     (f"header-{number}", b"value")
     for number in range(8)  # as many as ours have
 ]
@@ -45,45 +49,46 @@ def warm_up(place: Place, seconds: float, say: Say) -> None:
 
 def _write(place: Place, parent: Parent) -> None:
     workload = make(RECORDS, seed=0)
-    options = {**options_at(place.bootstrap), "log_level": 3}
+    settings = settings_at(place.bootstrap, place.prefix)
+    options, name = {**settings.kafka(), "log_level": 3}, f"{place.prefix}warm-up"
     plain = Producer({**options, "enable.idempotence": True, "linger.ms": 0})
-    producer = Producer(
-        {
-            **options,
-            "transactional.id": f"{place.prefix}warm-up",
-            "linger.ms": 0,
-            "retry.backoff.ms": 2,
-        }
+    in_turn = (
+        Transactions(settings.kafka(), name, settings.transaction_timeout_ms),
+        RdkafkaTransactions(settings, f"{name}-librdkafka"),
     )
-    group_metadata = Consumer(
-        {**options, "group.id": f"{place.prefix}warm-up"}
-    ).consumer_group_metadata()
-    producer.init_transactions(CALL_TIMEOUT_S)
+    group_metadata = Consumer({**options, "group.id": name}).consumer_group_metadata()
+    for transactions in in_turn:
+        transactions.init(CALL_TIMEOUT_S)
     parent.tell("ready")
     number = 0
     while not parent.gone:
         for record in workload[:PLAIN_RECORDS]:
             plain.produce(f"{place.prefix}{record.topic}", record.value, record.key)
             plain.poll(0)
-        _transact(producer, group_metadata, place, workload[number % RECORDS], number)
+        transactions = in_turn[number % len(in_turn)]
+        _transact(transactions, group_metadata, place, workload[number % RECORDS], number)
         number += 1
 
 
 def _transact(
-    producer: Producer, group_metadata: object, place: Place, record: Record, number: int
+    transactions: Transactions | RdkafkaTransactions,
+    group_metadata: object,
+    place: Place,
+    record: Record,
+    number: int,
 ) -> None:
     names = [f"{place.prefix}{name}" for role in ("output", "internal") for name in _shared(role)]
-    producer.begin_transaction()
-    for name in names:
-        for partition in range(place.partitions):
-            producer.produce(name, record.value, record.key, partition, headers=HEADERS)
+    transactions.begin()
     offsets = [
         TopicPartition(f"{place.prefix}{name}", partition, number)
         for name in _shared("input")
         for partition in range(place.partitions)
     ]
-    producer.send_offsets_to_transaction(offsets, group_metadata, CALL_TIMEOUT_S)
-    producer.commit_transaction(CALL_TIMEOUT_S)
+    transactions.send_offsets(offsets, group_metadata, CALL_TIMEOUT_S)
+    for name in names:
+        for partition in range(place.partitions):
+            transactions.put(name, partition, record.key, record.value, HEADERS)
+    transactions.commit(CALL_TIMEOUT_S)
 
 
 def _read_inputs(place: Place, parent: Parent) -> None:
