@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Final
 
 from streams.kafka.local import LocalKafka
+from streams.kafka.reader import extent, reader
 from streams.worker.fetch import CONTENT_RECORDS
 from tests.making import content, grown_up, notice, objection
 from tests.worker_process import Inputs, Watch, Worker, apply_topics, assert_proven, wait_for
+from tests.worker_settings import ANSWER_S, settings_of
 
 ITEMS: Final = 24_000
 OBJECTORS: Final = [f"objects{number}" for number in range(12)]
@@ -38,7 +40,10 @@ def test_an_objection_waits_for_the_content_in_hand_and_for_no_more(
             inputs.queue("content", content(user_id="writes", content_id=f"c{number}"))
         inputs.flush()
         worker = stack.enter_context(Worker(kafka, prefix, tmp_path / "state"))
-        wait_for(lambda: bool(watch.outputs()["training-content"]), "the first items")
+        # By the end alone: reading the items would take as long as making them.
+        look, items = reader(settings_of(kafka, prefix)), (f"{prefix}training-content", 0)
+        stack.callback(look.close)
+        wait_for(lambda: extent(look, items, ANSWER_S)[1] > 0, "the first items")
         filed_ms = {}
         for user in OBJECTORS:
             (sent,) = inputs.send(("objections", objection(user_id=user)))[-1:]

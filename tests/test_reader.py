@@ -69,6 +69,7 @@ def test_the_leader_of_a_new_partition_is_waited_for(early: Early, prefix: str, 
     assert extent(early, place, ANSWER_S) == (0, 0)
     early.times = 2
     assert ends(early, [place], ANSWER_S) == {place: 0}
+    assert ends(early, [], ANSWER_S) == {}
 
     early.close()
 

@@ -11,19 +11,13 @@ from contextlib import closing
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
-from confluent_kafka import (
-    IsolationLevel,
-    KafkaError,
-    KafkaException,
-    TopicPartition,
-)
-from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined] # it is public
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from streams.dead_letters.letter import ACCOUNT_LINKS, INPUTS, Place
 from streams.errors import CommandError, Unreachable, UsageProblem
 from streams.kafka import admin
 from streams.kafka.denied import perhaps_hidden
-from streams.kafka.reader import fetch, reader
+from streams.kafka.reader import ends, fetch, reader
 from streams.settings import Settings
 
 if TYPE_CHECKING:
@@ -54,8 +48,7 @@ class Log:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._admin = admin.connect(settings)
-        cluster = admin.look(self._admin, settings, timeout_s=LOOK_TIMEOUT_S)
+        cluster = admin.look(admin.connect(settings), settings, timeout_s=LOOK_TIMEOUT_S)
         absent = [name for name in NEEDED if name not in cluster.topics]
         missing = [settings.topic(name) for name in absent if name != ACCOUNT_LINKS]
         if missing:
@@ -107,15 +100,15 @@ class Log:
 
         What a transaction still open holds back is left out.
         """
-        ends = self._ends(begins)
+        found = self._ends(begins)
         left = {
             (self.settings.topic(spot[0]), spot[1]): end
-            for spot, end in ends.items()
+            for spot, end in found.items()
             if begins[spot] < end
         }
         if not left:
             return
-        records = sum(max(end - begins[spot], 0) for spot, end in ends.items())
+        records = sum(max(end - begins[spot], 0) for spot, end in found.items())
         self._consumer.assign(
             [
                 TopicPartition(topic, number, begins[self.names[topic], number])
@@ -175,20 +168,10 @@ class Log:
             self._said.remember(error)
 
     def _ends(self, spots: Iterable[Spot]) -> dict[Spot, int]:
-        """Return the ends of now; what is behind the last stable offset is not waited for."""
-        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        wanted = {
-            TopicPartition(self.settings.topic(name), number): latest for name, number in spots
-        }
-        futures = self._admin.list_offsets(
-            wanted,
-            isolation_level=IsolationLevel.READ_UNCOMMITTED,
-            request_timeout=ANSWER_TIMEOUT_S,
-        )
-        return {
-            (self.names[place.topic], place.partition): self._ask(future.result).offset
-            for place, future in futures.items()
-        }
+        """Return the ends of now: those of what is committed."""
+        wanted = [(self.settings.topic(name), number) for name, number in spots]
+        found = self._ask(lambda: ends(self._consumer, wanted, ANSWER_TIMEOUT_S))
+        return {(self.names[topic], number): end for (topic, number), end in found.items()}
 
     def _ask(self, ask: Callable[[], T]) -> T:
         try:

@@ -128,6 +128,8 @@ def ends(consumer: Consumer, places: Iterable[Place], wait_s: float) -> dict[Pla
     KafkaException.
     """
     places = list(places)
+    if not places:
+        return {}  # the consumer would refuse the question
     asked = [TopicPartition(*each, OFFSET_END) for each in places]  # in place of an instant
     found = with_leaders(lambda left_s: told(consumer.offsets_for_times(asked, left_s)), wait_s)
     return dict.fromkeys(places, 0) | found
