@@ -29,15 +29,23 @@ settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "default")
 )
 
-# Who runs the tests in the background may have Ctrl-C ignored, and so would all they start.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-
 # What would make tests wait on a broker's defaults.
 QUICK = {
     # Default 15 s between looks for something to compact; each costs, with all our topics.
     "log.cleaner.backoff.ms": "1000",
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "200",  # Default 10 s.
 }
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """
+    Let an interrupt act: before each test, and before anything is started for it.
+
+    Who runs the tests in the background may have it ignored, and so would all they start; and a
+    command that an earlier test has run in this process may have left a handler of its own.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

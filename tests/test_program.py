@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,7 @@ SLEEP = "import time; time.sleep(600)"
 
 
 @pytest.fixture
-def heeded() -> Iterator[None]:
-    """Let an interrupt act: shells have what they start in the background ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.fixture
-def started(heeded: None, monkeypatch: pytest.MonkeyPatch) -> list[psutil.Process]:
+def started(monkeypatch: pytest.MonkeyPatch) -> list[psutil.Process]:
     """
     Interrupt us as soon as a program has started; return that.
 
