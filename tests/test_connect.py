@@ -4,7 +4,6 @@ A store without our code: Kafka Connect, Debezium's JDBC sink and PostgreSQL as 
 One scene on real programs, played once; each test looks at what it needs of it.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -13,13 +12,12 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from streams import proof
 from streams.kafka.local import LocalKafka
 from streams.setting_values import stores
 from tests.connect_worker import DEPLOY, Connect, connect_worker, connector
 from tests.making import content, grown_up, notice, objection
 from tests.servers import postgres_server
-from tests.worker_process import Inputs, Worker, apply_topics, settings_of, wait_for
+from tests.worker_process import Inputs, Worker, apply_topics, read_receipts, wait_for
 from tests.worker_settings import new_prefix
 from topics import connect as schemas
 
@@ -79,11 +77,7 @@ class Scene:
 
     def find_receipt(self) -> bool:
         """Keep the receipt of objection o1; tell whether both stores are done with it."""
-        records = proof.compacted(
-            proof.read(settings_of(self.kafka, self.prefix), ["receipts"])["receipts"]
-        )
-        found = {key: json.loads(record.value or b"") for key, record in records.items()}
-        self.receipt = found.get("u1/o1/filed", {})
+        self.receipt = read_receipts(self.kafka, self.prefix).get("u1/o1/filed", {})
         return bool(self.receipt) and self.receipt["completed_at"] is not None
 
 

@@ -26,6 +26,7 @@ from tests.worker_process import (
     Worker,
     apply_topics,
     assert_proven,
+    read_receipts,
     settings_of,
     wait_for,
     wait_until_caught_up,
@@ -64,8 +65,7 @@ class Scene:
 
     def receipts(self) -> Receipts:
         """Return the last record of each receipt."""
-        records = proof.compacted(proof.read(self.settings, ["receipts"])["receipts"])
-        return {key: json.loads(record.value or b"") for key, record in records.items()}
+        return read_receipts(self.kafka, self.prefix)
 
     def wait(self, name: str, **wanted: bool) -> None:
         """Wait until fields of all receipts are there (True) or null; keep them as *name*."""

@@ -20,11 +20,11 @@ from streams.audit.trail import Verified, verify
 from streams.core.trail import AUDIT_TRAIL, HASH, Head
 from streams.kafka import admin
 from streams.kafka.local import LocalKafka
-from streams.proof.records import compacted, read
+from streams.proof.records import read
 from streams.state import rows
 from tests.making import grown_up, notice, objection
 from tests.worker_inputs import Inputs
-from tests.worker_process import Worker, wait_until_caught_up
+from tests.worker_process import Worker, read_receipts, wait_until_caught_up
 from tests.worker_settings import apply_topics, environ_of, settings_of, wait_for
 
 ELIGIBILITY: Final = "eligibility"
@@ -103,8 +103,7 @@ def original(kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> Ori
 
 def published(kafka: LocalKafka, prefix: str) -> bool:
     """Whether the last record of each receipt says that all it caused is committed."""
-    receipts = compacted(read(settings_of(kafka, prefix), ["receipts"])["receipts"])
-    return all(json.loads(each.value or b"")["published_at"] for each in receipts.values())
+    return all(each["published_at"] for each in read_receipts(kafka, prefix).values())
 
 
 def without_trail(kafka: LocalKafka, prefix: str, state_dir: Path) -> None:

@@ -37,7 +37,13 @@ from tests.worker_settings import (
     settings_of,
     wait_for,
 )
-from tests.worker_watch import Watch, assert_proven, read_outputs, wait_until_caught_up
+from tests.worker_watch import (
+    Watch,
+    assert_proven,
+    read_outputs,
+    read_receipts,
+    wait_until_caught_up,
+)
 
 __all__ = [
     "PARTITIONS",
@@ -51,6 +57,7 @@ __all__ = [
     "apply_topics",
     "assert_proven",
     "read_outputs",
+    "read_receipts",
     "settings_of",
     "wait_for",
     "wait_until_caught_up",

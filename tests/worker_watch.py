@@ -4,10 +4,11 @@ Looks at a prefix from outside: what is left to do, what was published, and whet
 It asks Kafka alone and no worker, so it holds over any number of them, killed ones included.
 """
 
+import json
 import time
 from collections.abc import Iterable
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from streams import proof
 from streams.audit.trail import verify
@@ -73,6 +74,12 @@ def read_outputs(kafka: LocalKafka, prefix: str) -> dict[str, list[Record]]:
     """Return all committed records of the three outputs and `dead-letters`, by their names."""
     with Watch(kafka, prefix) as watch:
         return watch.outputs()
+
+
+def read_receipts(kafka: LocalKafka, prefix: str) -> dict[str, dict[str, Any]]:
+    """Return the last record of each receipt, by its key."""
+    records = proof.read(settings_of(kafka, prefix), ["receipts"])["receipts"]
+    return {key: json.loads(last.value or b"") for key, last in proof.compacted(records).items()}
 
 
 def assert_proven(

@@ -102,6 +102,7 @@ def _throughput_lines(runs: Sequence[Throughput]) -> list[str]:
 
 
 def _latency_lines(latencies: Sequence[Latency], rate: float, items: int) -> list[str]:
+    runs = _at(latencies, rate, items)
     summary = _latency_summary(latencies, rate, items)
     ratios = report.ratios(summary)
     what = f"at {rate:,.0f} events/s"
@@ -116,10 +117,9 @@ def _latency_lines(latencies: Sequence[Latency], rate: float, items: int) -> lis
             f"{_cell(figures, found, figure, 2 if figure == 'account_purged_s' else 1):>30}"
             for figure in columns
         )
-        behind = [run for run in _at(latencies, rate, items) if run.system == name]
-        kept = "" if all(run.kept_up for run in behind) else "  DID NOT KEEP UP"
+        kept = "" if all(run.kept_up for run in runs if run.system == name) else "  DID NOT KEEP UP"
         lines.append(f"{_title(name):<32}{cells}{kept}")
-    return [*lines, report.stolen(_at(latencies, rate, items)), ""]
+    return [*lines, report.stolen(runs), ""]
 
 
 def _title(name: str) -> str:
