@@ -7,14 +7,18 @@ from typing import Final
 
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from streams.core.outputs import Header
-from streams.kafka.batches import BATCH_BYTES, COMPRESSED_FROM, SEQUENCES_N, Batch, Batches
+from streams.core.outputs import Event, Header
+from streams.kafka.batches import BATCH_BYTES, COMPRESSED_FROM, SEQUENCES_N, Batches
 
 NOW_MS: Final = 1_776_000_000_000
 PRODUCER: Final = (7, 3)
 HEADERS: Final[list[Header]] = [("ce_id", b"1"), ("traceparent", None)]
 PLACE: Final = ("topic", 2)
+TEXT: Final = st.text(max_size=100)  # UTF-8 of up to 400 bytes
+NUMBERS: Final = st.integers(0, 2**63 - 1)
 
 
 @pytest.mark.parametrize(
@@ -28,11 +32,13 @@ PLACE: Final = ("topic", 2)
 )
 def test_a_sealed_batch_holds_its_records(values: list[bytes | None], *, compressed: bool) -> None:
     """Compressed where that makes it smaller, under a checksum of what is sent."""
-    batch = Batch()
+    batches = Batches(NOW_MS)
     for number, value in enumerate(values):
-        assert batch.add(NOW_MS, b"k%d" % number, value, HEADERS)
+        batches.put(PLACE, b"k%d" % number, value, HEADERS)
 
-    found = DefaultRecordBatch(batch.sealed(PRODUCER, 11))
+    ((data, _),) = batches.sealed(PRODUCER, {PLACE: 11})[PLACE]
+
+    found = DefaultRecordBatch(data)
 
     assert found.validate_crc()
     assert found.is_transactional
@@ -45,10 +51,10 @@ def test_a_sealed_batch_holds_its_records(values: list[bytes | None], *, compres
 
 def test_more_than_a_batch_goes_in_several_whose_sequences_go_on() -> None:
     """In order; a record that is larger than a batch has one of its own."""
-    batches = Batches()
+    batches = Batches(NOW_MS)
     values = [os.urandom(size) for size in (BATCH_BYTES // 2,) * 3 + (BATCH_BYTES * 2, 1)]
     for value in values:
-        batches.put(PLACE, NOW_MS, None, value, [])
+        batches.put(PLACE, None, value, [])
     sequences = {PLACE: SEQUENCES_N - 1}
 
     sealed = batches.sealed(PRODUCER, sequences)[PLACE]
@@ -63,10 +69,37 @@ def test_more_than_a_batch_goes_in_several_whose_sequences_go_on() -> None:
 
 def test_places_are_told_by_topic() -> None:
     """As the coordinator is told them, before anything is written."""
-    batches = Batches()
+    batches = Batches(NOW_MS)
     for place in (("a", 1), ("b", 0), ("a", 0)):
-        batches.put(place, NOW_MS, b"k", b"v", [])
+        batches.put(place, b"k", b"v", [])
 
     assert {"a": [1, 0], "b": [0]} == batches.places()
-    batches.clear()
-    assert {} == batches.places()
+
+
+@given(
+    common=st.lists(st.tuples(TEXT, TEXT), max_size=3),
+    words=st.tuples(TEXT, TEXT),
+    numbers=st.tuples(NUMBERS, NUMBERS, st.none() | NUMBERS),
+    traceparent=st.none() | st.binary(max_size=60),
+)
+def test_what_an_event_says_is_what_its_headers_are(
+    common: list[tuple[str, str]],
+    words: tuple[str, str],
+    numbers: tuple[int, int, int | None],
+    traceparent: bytes | None,
+) -> None:
+    """Written in one go or header by header, in any script and of any length."""
+    (event_id, user_id), (epoch, received_ms, revision) = words, numbers
+    event = Event(
+        tuple(common), event_id, "user.purged", user_id, epoch, received_ms, traceparent, revision
+    )
+    batches = Batches(NOW_MS)
+    for headers in (event, list(event), []):
+        batches.put(PLACE, b"k", None, headers)
+
+    ((data, _),) = batches.sealed(PRODUCER, {})[PLACE]
+
+    said = [
+        (name, value if name == "traceparent" else str(value).encode()) for name, value in event
+    ]
+    assert [said, said, []] == [record.headers for record in DefaultRecordBatch(data)]

@@ -6,7 +6,7 @@ tombstone's value stays null.  Reasons and causes stand on `eligibility` only.
 Source: contract.md, "Output records".
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -27,13 +27,44 @@ REVISION_MAX: Final = 2**63 - 1  # of the tombstones of a deleted account
 Header = tuple[str, str | bytes | None]
 
 
+class Event(Struct, frozen=True, gc=False):
+    """
+    What the headers of a decision, a record or a tombstone say; iterating gives the headers.
+
+    They are needed once, as bytes: so no list of them is made for each output.
+    common: those that all outputs of a cycle have.
+    """
+
+    common: tuple[Header, ...]
+    id: str
+    kind: str
+    user_id: str
+    epoch: int
+    received_ms: int
+    traceparent: bytes | None
+    revision: int | None = None
+
+    def __iter__(self) -> Iterator[Header]:
+        """Yield the headers in their order."""
+        yield from self.common
+        yield "ce_id", self.id
+        yield "ce_type", self.kind
+        yield "ce_subject", self.user_id
+        yield "objections_epoch", str(self.epoch)
+        yield "objections_received_at", str(self.received_ms)
+        if self.revision is not None:
+            yield "objections_revision", str(self.revision)
+        if self.traceparent is not None:
+            yield "traceparent", self.traceparent
+
+
 class Output(Struct, frozen=True, gc=False):
     """One record of an output topic, named as in the contract."""
 
     topic: str
     key: bytes | None
     value: bytes | None
-    headers: list[Header]
+    headers: Iterable[Header]
 
 
 class EligibilityCause(Struct, gc=False):
@@ -95,12 +126,12 @@ class Writer:
         self, source: str, now_ms: int, policy: Policy, more: Sequence[Header] = ()
     ) -> None:
         self._policy = policy
-        self._common: list[Header] = [
+        self._common: tuple[Header, ...] = (
             ("ce_specversion", "1.0"),
             ("ce_source", source),
             ("ce_time", rfc3339(now_ms)),
             *more,
-        ]
+        )
 
     def eligibility(self, user_id: str, row: UserRow, origin: Origin) -> Output:
         """Return the record of the decision that stands on a user; never a tombstone."""
@@ -119,10 +150,9 @@ class Writer:
             rfc3339(row.decided_ms),
             EligibilityCause(cause.topic, cause.partition, cause.offset, cause.id),
         )
-        headers = self._headers(
-            f"eligibility/{user_id}/{row.epoch}", "eligibility.decided", user_id, row.epoch, origin
-        )
-        return Output("eligibility", user_id.encode(), _encode(value), headers)
+        event_id = f"eligibility/{user_id}/{row.epoch}"
+        event = self._event(event_id, "eligibility.decided", user_id, row.epoch, origin)
+        return Output("eligibility", user_id.encode(), _encode(value), event)
 
     def training_user(
         self, user_id: str, product: str, epoch: int, origin: Origin, *, allowed: bool
@@ -132,8 +162,8 @@ class Writer:
         value = _encode(TrainingUser(user_id, product, epoch)) if allowed else None
         kind = "user.allowed" if allowed else "user.purged"
         event_id = f"training-users/{key}/{epoch}/{'record' if allowed else 'tombstone'}"
-        headers = self._headers(event_id, kind, user_id, epoch, origin)
-        return Output("training-users", key.encode(), value, headers)
+        event = self._event(event_id, kind, user_id, epoch, origin)
+        return Output("training-users", key.encode(), value, event)
 
     def content_allowed(
         self,
@@ -159,30 +189,25 @@ class Writer:
             epoch,
         )
         event_id = f"training-content/{content_id}/{epoch}/{item.revision}/record"
-        headers = self._headers(event_id, "content.allowed", user_id, epoch, origin)
-        headers.append(("objections_revision", str(item.revision)))
-        return Output("training-content", content_id.encode(), _encode(value), headers)
+        event = self._event(event_id, "content.allowed", user_id, epoch, origin, item.revision)
+        return Output("training-content", content_id.encode(), _encode(value), event)
 
     def content_purged(
         self, user_id: str, content_id: str, revision: int, epoch: int, origin: Origin
     ) -> Output:
         """Return the tombstone of an item."""
         event_id = f"training-content/{content_id}/{epoch}/{revision}/tombstone"
-        headers = self._headers(event_id, "content.purged", user_id, epoch, origin)
-        headers.append(("objections_revision", str(revision)))
-        return Output("training-content", content_id.encode(), None, headers)
+        event = self._event(event_id, "content.purged", user_id, epoch, origin, revision)
+        return Output("training-content", content_id.encode(), None, event)
 
-    def _headers(
-        self, event_id: str, kind: str, user_id: str, epoch: int, origin: Origin
-    ) -> list[Header]:
-        headers = [
-            *self._common,
-            ("ce_id", event_id),
-            ("ce_type", kind),
-            ("ce_subject", user_id),
-            ("objections_epoch", str(epoch)),
-            ("objections_received_at", str(origin.received_ms)),
-        ]
-        if origin.traceparent is not None:
-            headers.append(("traceparent", origin.traceparent))
-        return headers
+    def _event(
+        self,
+        event_id: str,
+        kind: str,
+        user_id: str,
+        epoch: int,
+        origin: Origin,
+        revision: int | None = None,
+    ) -> Event:
+        received_ms, trace = origin.received_ms, origin.traceparent
+        return Event(self._common, event_id, kind, user_id, epoch, received_ms, trace, revision)

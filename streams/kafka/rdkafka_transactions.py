@@ -4,6 +4,7 @@ Transactions by librdkafka, for a Kafka that lets us in by a way that `client_op
 The same calls as `streams.kafka.transactions`; twice as long for a transaction, and more.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import KafkaError, Producer, TopicPartition
@@ -75,13 +76,13 @@ class RdkafkaTransactions:
         number: int,
         key: bytes | None,
         value: bytes | None,
-        headers: list[Header],
+        headers: Iterable[Header],
     ) -> None:
         """Add a record."""
         while True:
             try:
                 self._producer.produce(
-                    topic, value, key, number, self._on_delivery, None, 0, headers
+                    topic, value, key, number, self._on_delivery, None, 0, list(headers)
                 )
             except BufferError:  # half a gigabyte is waiting for Kafka: so do we
                 self._producer.poll(QUEUE_FULL_PAUSE_S)

@@ -14,7 +14,7 @@ Source: Kafka's protocol guide; KIP-98, 360 and 447.
 import asyncio
 import struct
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from aiokafka.protocol.produce import ProduceRequest
@@ -93,9 +93,8 @@ class Transactions:
         self._steps: tuple[str, asyncio.Task[None]] | None = None  # under way
         self._producer = NOBODY  # id and epoch
         self._sequences: dict[Place, int] = {}  # of the next record in the epoch
-        self._batches = Batches()
+        self._batches = Batches(0)
         self._offsets: tuple[list[TopicPartition], Member] | None = None
-        self._now_ms = 0
 
     def init(self, timeout_s: float) -> None:
         """Become the producer of the id; what an earlier one has left open is rolled back."""
@@ -103,9 +102,8 @@ class Transactions:
 
     def begin(self) -> None:
         """Begin a transaction."""
-        self._now_ms = int(time.time() * 1000)
         self.ends.clear()
-        self._batches.clear()
+        self._batches = Batches(int(time.time() * 1000))
         self._offsets = None
 
     def send_offsets(
@@ -120,13 +118,10 @@ class Transactions:
         number: int,
         key: bytes | None,
         value: bytes | None,
-        headers: list[Header],
+        headers: Iterable[Header],
     ) -> None:
         """Add a record; it is sent with the commit."""
-        encoded: list[Header] = [
-            (name, text.encode() if isinstance(text, str) else text) for name, text in headers
-        ]
-        self._batches.put((topic, number), self._now_ms, key, value, encoded)
+        self._batches.put((topic, number), key, value, headers)
 
     def commit(self, timeout_s: float) -> None:
         """Send all, and commit."""
