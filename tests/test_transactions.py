@@ -92,7 +92,7 @@ def begin(
     ]
     transactions.send_offsets(offsets, member.consumer_group_metadata(), ANSWER_S)
     for topic, number, value in records:
-        transactions.put(settings.topic(topic), number, b"k", value, HEADERS)
+        transactions.put((settings.topic(topic), number), b"k", value, HEADERS)
 
 
 def read(settings: Settings, isolation: str = "read_committed") -> dict[Place, list[Any]]:
@@ -177,7 +177,7 @@ def test_who_is_no_member_any_more_is_refused_before_anything_is_written(
     transactions.begin()
     offsets = [TopicPartition(settings.topic("input"), 0, 5)]
     transactions.send_offsets(offsets, metadata, ANSWER_S)
-    transactions.put(settings.topic("one"), 0, b"k", b"never", HEADERS)
+    transactions.put((settings.topic("one"), 0), b"k", b"never", HEADERS)
     with pytest.raises(KafkaException) as refused:
         transactions.commit(ANSWER_S)
     assert refused.value.args[0].code() in FENCED

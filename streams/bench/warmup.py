@@ -87,7 +87,7 @@ def _transact(
     transactions.send_offsets(offsets, group_metadata, CALL_TIMEOUT_S)
     for name in names:
         for partition in range(place.partitions):
-            transactions.put(name, partition, record.key, record.value, HEADERS)
+            transactions.put((name, partition), record.key, record.value, HEADERS)
     transactions.commit(CALL_TIMEOUT_S)
 
 

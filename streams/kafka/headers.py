@@ -1,8 +1,9 @@
 """
 Headers of records as the bytes that Kafka takes.
 
-A third of a transaction's time went into them as a list of pairs, so an `Event` is written in one
-go: as text, of which each character is one byte (Latin-1), so that lengths can stand in it too.
+An `Event` is written in one go: as text, of which each character is one byte (Latin-1), so that
+lengths can stand in it too.  With a list of pairs for each output a worker took 29.2 us a record
+in place of 25.9 (`tests/bench/profile_fold.py --cycle 1200 --kafka`).
 Format: Kafka's message format 2, "Record Header"; lengths are zigzag varints.
 """
 

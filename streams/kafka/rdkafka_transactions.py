@@ -71,19 +71,13 @@ class RdkafkaTransactions:
         self._producer.send_offsets_to_transaction(offsets, group_metadata, timeout_s)
 
     def put(
-        self,
-        topic: str,
-        number: int,
-        key: bytes | None,
-        value: bytes | None,
-        headers: Iterable[Header],
+        self, place: Place, key: bytes | None, value: bytes | None, headers: Iterable[Header]
     ) -> None:
         """Add a record."""
+        (topic, number), pairs = place, list(headers)
         while True:
             try:
-                self._producer.produce(
-                    topic, value, key, number, self._on_delivery, None, 0, list(headers)
-                )
+                self._producer.produce(topic, value, key, number, self._on_delivery, None, 0, pairs)
             except BufferError:  # half a gigabyte is waiting for Kafka: so do we
                 self._producer.poll(QUEUE_FULL_PAUSE_S)
             else:

@@ -113,15 +113,10 @@ class Transactions:
         self._offsets = offsets, Member.of(group_metadata)
 
     def put(
-        self,
-        topic: str,
-        number: int,
-        key: bytes | None,
-        value: bytes | None,
-        headers: Iterable[Header],
+        self, place: Place, key: bytes | None, value: bytes | None, headers: Iterable[Header]
     ) -> None:
         """Add a record; it is sent with the commit."""
-        self._batches.put((topic, number), key, value, headers)
+        self._batches.put(place, key, value, headers)
 
     def commit(self, timeout_s: float) -> None:
         """Send all, and commit."""

@@ -19,6 +19,7 @@ from streams.kafka import admin
 from streams.kafka.client_options import beyond
 from streams.kafka.denied import denied, is_denied
 from streams.kafka.rdkafka_transactions import RdkafkaTransactions
+from streams.kafka.reader import Place
 from streams.kafka.transactions import Transactions
 from streams.settings import Settings
 from streams.state import rows
@@ -110,25 +111,25 @@ class Publisher:
     def _put(self, part: Folded) -> None:
         put, topic_name = self._transactions.put, self._settings.topic
         number = part.partition.number
-        names: dict[str, str] = {}
+        places: dict[str, Place] = {}
         for output in part.outputs:
-            name = names.get(output.topic) or names.setdefault(
-                output.topic, topic_name(output.topic)
-            )
-            put(name, number, output.key, output.value, output.headers)
+            place = places.get(output.topic)
+            if place is None:
+                place = places[output.topic] = topic_name(output.topic), number
+            put(place, output.key, output.value, output.headers)
         for changelog, written in (
             (USERS_CHANGELOG, part.users_rows),
             (CONTENT_CHANGELOG, part.content_rows),
         ):
-            name = topic_name(changelog)
+            place = topic_name(changelog), number
             for row_key, row in written:
-                put(name, number, row_key, row, [])
+                put(place, row_key, row, ())
         for each in part.tells:
             headers: list[Header] = []
             if each.traceparent is not None:
                 headers.append(("traceparent", each.traceparent))
             value, key = rows.encode_tell(each.tell), each.user_id.encode()
-            put(topic_name(TELLS), each.partition, key, value, headers)
+            put((topic_name(TELLS), each.partition), key, value, headers)
 
     def _send_offsets(self, cycle: list[Folded], group_metadata: object) -> None:
         """

@@ -87,7 +87,7 @@ def _transact(transactions: Any, metadata: Any, records_n: int) -> None:
     transactions.send_offsets(offsets, metadata, ANSWER_S)
     for number in range(records_n):
         topic, partition = TOPICS[number % len(TOPICS)], number // len(TOPICS) % PARTITIONS
-        transactions.put(topic, partition, b"c-%d" % number, VALUE, HEADERS)
+        transactions.put((topic, partition), b"c-%d" % number, VALUE, HEADERS)
     transactions.commit(ANSWER_S)
 
 
