@@ -99,7 +99,7 @@ def event(message: Message) -> job.Event:
 
 def produce(producer: Producer, output: Output, partition: int) -> None:
     """Hand *output* to *producer*, waiting while its queue is full."""
-    topic, headers = f"{job.PREFIX}{output.topic}", output.headers
+    topic, headers = f"{job.PREFIX}{output.topic}", list(output.headers)
     while True:
         try:
             producer.produce(topic, output.value, output.key, partition, headers=headers)

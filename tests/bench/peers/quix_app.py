@@ -107,7 +107,7 @@ def main() -> None:
     for other in others:
         first = first.concat(other)
     decided = first.apply(decide, stateful=True, metadata=True, expand=True)
-    decided = decided.set_headers(lambda output, *_: output.headers)
+    decided = decided.set_headers(lambda output, *_: list(output.headers))
     decided.to_topic(lambda output, *_: to[output.topic], key=lambda output: output.key)
     app.run()
 
