@@ -16,7 +16,7 @@ from deploy.monitoring.panels import COLUMNS
 from deploy.monitoring.rules import rules, slug
 from streams.intake.metrics import INTAKE_METRICS
 from streams.latencies import BOUNDS_MS
-from streams.metrics import CANARY_METRICS, METRICS, MONITOR_METRICS, Metric
+from streams.metric_table import CANARY_METRICS, METRICS, MONITOR_METRICS, Metric
 from tests.prometheus import promtool
 from tests.promql import (
     all_exprs,

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from streams.latencies import BOUNDS_MS, Latencies
-from streams.metrics import DEAD_LETTERS_OPEN, METRICS, Metric, Metrics
+from streams.metric_table import DEAD_LETTERS_OPEN, METRICS, Metric
+from streams.metrics import Metrics
 
 NOW_MS = 1_760_000_000_000
 INPUTS = ("eu.objections", "eu.content")

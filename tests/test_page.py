@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from streams.last_hour import Spread
-from streams.metrics import PROPAGATION, STORE_PROPAGATION
+from streams.metric_table import PROPAGATION, STORE_PROPAGATION
 from streams.worker.page import (
     DeadLetterLine,
     Page,

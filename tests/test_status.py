@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, cast
 
 from streams.metrics import Metrics
@@ -178,7 +179,7 @@ def test_a_partition_is_given_up_while_the_end_of_a_fan_out_is_committed() -> No
 
 @dataclass
 class FanningOut:
-    """As much of a partition as its fan-outs need."""
+    """As many fan-outs of a partition as their progress needs."""
 
     items: int
 
@@ -190,10 +191,10 @@ def test_a_fan_out_is_measured_by_the_most_that_was_pending() -> None:
     """
     The page tells how far the fan-outs of a partition are since there were none.
     """
-    status, partition = serving(Lagging()), FanningOut(0)
-    status.partitions = cast("Any", {0: partition})
+    status, fanouts = serving(Lagging()), FanningOut(0)
+    status.partitions = cast("Any", {0: SimpleNamespace(fanouts=fanouts)})
     peaks = []
-    for partition.items in (40, 100, 30, 0, 20):
+    for fanouts.items in (40, 100, 30, 0, 20):
         status.fanout_pending()
         peaks.append(status.peaks.get(0))
 

@@ -18,7 +18,7 @@ import topics
 from streams import proof
 from streams.core.policy import Policy
 from streams.kafka.local import LocalKafka, free_port
-from streams.metrics import METRICS
+from streams.metric_table import METRICS
 from streams.proof import INPUTS, OUTPUTS
 from tests import worker_process
 from tests.making import content, grown_up, notice, objection

@@ -15,7 +15,7 @@ import click
 import msgspec
 
 import topics
-from streams import errors, metrics, settings
+from streams import errors, metric_table, settings
 from streams.commands import main
 from streams.core import changes, fanout, item, links, reasons, receipts
 from streams.state import rows
@@ -43,7 +43,8 @@ def facts() -> Facts:
             "visibilities": list(reasons.VISIBILITIES),
         },
         "metrics": {
-            each.name: {"type": each.type, "labels": list(each.labels)} for each in metrics.METRICS
+            each.name: {"type": each.type, "labels": list(each.labels)}
+            for each in metric_table.METRICS
         },
         "settings": {
             f"{settings.PREFIX}{name}": default for name, (default, _) in settings.VARIABLES.items()

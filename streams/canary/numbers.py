@@ -8,19 +8,15 @@ from threading import Lock
 from typing import Final, Literal
 
 from streams.latencies import Latencies
-from streams.metrics import (
+from streams.metric_table import (
     CANARY_ERASED,
     CANARY_HIDDEN,
     CANARY_PUBLISHED,
     CANARY_TURNS,
     CANARY_UNERASED,
     CANARY_WAITING,
-    Exposition,
-    Family,
-    counter,
-    gauge,
-    histogram,
 )
+from streams.metrics import Exposition, Family, counter, gauge, histogram
 
 Outcome = Literal["hidden", "not_allowed"]
 OUTCOMES: Final[tuple[Outcome, ...]] = ("hidden", "not_allowed")

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from streams.latencies import Latencies
-from streams.metrics import Exposition, Family, Labels, Metric, counter, gauge, histogram
+from streams.metric_table import Labels, Metric
+from streams.metrics import Exposition, Family, counter, gauge, histogram
 
 SUBMISSIONS: Final = Metric(
     "objections_intake_submissions_total",

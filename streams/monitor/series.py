@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from prometheus_client.core import GaugeMetricFamily
 
-from streams.metrics import (
+from streams.metric_table import (
     CONSUMER_LAG,
     MONITOR_LOOK_AGE,
     MONITOR_METRICS,
@@ -13,12 +13,10 @@ from streams.metrics import (
     MONITOR_UP,
     OLDEST_UNACKNOWLEDGED,
     OLDEST_UNPROPAGATED,
-    Exposition,
     Labels,
     Metric,
-    by_place,
-    gauge,
 )
+from streams.metrics import Exposition, by_place, gauge
 from streams.monitor.watcher import Watcher
 
 

@@ -15,14 +15,14 @@ import threading
 import time
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from streams.errors import Halt
-from streams.kafka.client_log import CLIENT_LOGGER
 from streams.kafka.denied import denied, is_denied
 from streams.settings import Settings
+from streams.worker.consumers import consumer_of_content, consumer_of_users
 from streams.worker.ends import Ends
 from streams.worker.names import CONTENT, Followed
 from streams.worker.partition_counts import check_assignment
@@ -35,10 +35,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 POLL_S: Final = 0.1
-FETCH_WAIT_MS: Final = 15  # the broker collects content for so long,
-FETCH_BYTES: Final = 100_000  # unless there is so much
-# Objections are told at once, not to be behind later content: 15 us an event at full load.
-USERS_BYTES: Final = 1
 # Of a round at most: an objection waits for the round in hand.  15 % more content a second than
 # with 600 (35,600 to 30,900 items/s, medians of four, `tests/bench/overtake.py`).
 CONTENT_RECORDS: Final = 900
@@ -46,9 +42,6 @@ LOOK_S: Final = 0.002  # between looks for content, or for room, while objection
 # Without content for so long, looks come seldom: 2.6 % of a core when idle, instead of 5.0.
 QUIET_S: Final = 1.0
 QUIET_LOOK_S: Final = 0.01
-QUEUED_RECORDS: Final = 1_000  # of a partition: below, more is fetched,
-PARTITION_FETCH: Final = "max.partition.fetch.bytes"
-PARTITION_FETCH_BYTES: Final = 128 * 1024  # so much at a time
 # Under load one round commits, one is folded, and one is decoded, so that neither thread waits for
 # the other: a fifth more content a second than with two.  Otherwise folding takes no time, and a
 # round taken early would only wait for the last one, and let those behind it wait for two.
@@ -60,8 +53,6 @@ EXPRESS_ROUNDS_MAX: Final = 8
 EXPRESS_RECORDS: Final = 300  # of a round
 AGAIN_S: Final = 0.005  # between looks whether something can be done that has to wait
 LAG_EVERY_S: Final = 0.25
-METADATA_EVERY: Final = "topic.metadata.refresh.interval.ms"
-METADATA_MS: Final = 10_000  # how late partitions that somebody has added are noticed
 PAUSE_AFTER_S: Final = 1.0  # of waiting for room: then poll goes on with nothing being read
 
 
@@ -94,7 +85,6 @@ class Fetch(threading.Thread):
         self._settings = settings
         self._partitions_n = partitions_n
         self._followed = followed
-        self._client_id = client_id
         self._listener = listener
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._room = threading.Condition()
@@ -108,9 +98,8 @@ class Fetch(threading.Thread):
         self._lag_measured_s = 0.0
         self._stash: list[Message] = []
         self._content_s = 0.0  # when content was found last
-        # Each has connections and a queue of its own: no objection is behind fetched content.
-        self._consumer = Consumer(self._config(USERS_BYTES), logger=CLIENT_LOGGER)
-        self._content = Consumer(self._config(FETCH_BYTES), logger=CLIENT_LOGGER)  # in no group
+        self._consumer = consumer_of_users(settings, client_id)
+        self._content = consumer_of_content(settings, client_id)  # in no group
         self._ends = Ends(settings, self._pass_looks, listener.on_failed, followed)
         self._reading = Reading(
             settings,
@@ -196,33 +185,6 @@ class Fetch(threading.Thread):
             self._consumer.close()
             self._content.close()
             self._ends.join()  # a client in use while Python ends may crash the process
-
-    def _config(self, fetch_bytes: int) -> dict[str, Any]:
-        settings, options = self._settings, dict(self._settings.kafka_options)
-        return settings.kafka(
-            **{
-                "client.id": self._client_id,
-                METADATA_EVERY: options.get(METADATA_EVERY, METADATA_MS),
-                "group.id": settings.group,
-                "session.timeout.ms": settings.session_timeout_ms,
-                "heartbeat.interval.ms": max(settings.session_timeout_ms // 5, 100),
-                "max.poll.interval.ms": settings.rebalance_timeout_ms,
-                "partition.assignment.strategy": "range",  # equal numbers stay together
-                "isolation.level": "read_committed",
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "auto.offset.reset": "earliest",
-                "enable.partition.eof": True,
-                # A fetch for each item that arrives keeps the broker busier than all else does.
-                "fetch.wait.max.ms": FETCH_WAIT_MS,
-                "fetch.min.bytes": fetch_bytes,
-                "socket.nagle.disable": True,
-                "fetch.queue.backoff.ms": 2,
-                "queued.min.messages": QUEUED_RECORDS,
-                PARTITION_FETCH: options.get(PARTITION_FETCH, PARTITION_FETCH_BYTES),
-                "queued.max.messages.kbytes": 32 * 1024,
-            }
-        )
 
     def _run_commands(self) -> None:
         """Carry out what was asked for; what cannot be yet is tried again after a poll."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from streams.last_hour import Spread
-from streams.metrics import PROPAGATION, STORE_PROPAGATION, Gauges, Labels, Metric
+from streams.metric_table import PROPAGATION, STORE_PROPAGATION, Labels, Metric
+from streams.metrics import Gauges
 
 PROMISE_S: Final = 1.0  # within which 99 % of all is published, and what is "on time" here
 STORE_PROMISE_S: Final = 5.0  # within which 99 % is hidden in every store

@@ -6,14 +6,12 @@ Pure arithmetic over the state: no Kafka here.
 
 import time
 from collections.abc import Iterable, Mapping
-from itertools import islice
 from typing import Final
 
 from streams.core.answers import Answers
 from streams.core.breaker import NO_LIMIT, Limit
-from streams.core.changes import CAUSED_BY_TIME, DUE_AT_ONCE_MS, is_below
+from streams.core.changes import DUE_AT_ONCE_MS, is_below
 from streams.core.decode import UserFacts
-from streams.core.fanout import PURGE, Job
 from streams.core.fold import Fold
 from streams.core.outputs import Output, Writer
 from streams.core.policy import Policy
@@ -27,7 +25,8 @@ from streams.state.layer import Layer, position_rows
 from streams.state.store import Reached, Row, Store
 from streams.state.view import View
 from streams.worker.entries import Entries, objections_first
-from streams.worker.folded import Delivered, Fanned, Folded, forget, keep_item
+from streams.worker.fanouts import FanOuts, fanned_of
+from streams.worker.folded import Delivered, Folded, forget, keep_item
 from streams.worker.gate import Gate
 from streams.worker.guard import Guard
 from streams.worker.intake import Intake
@@ -43,12 +42,8 @@ from streams.worker.trail import NO_LINKS, Trail
 from streams.worker.unanswered import Unanswered
 
 CONTENT_END: Final = f"{CONTENT}/end"  # among the positions: the highest there ever was
-PENDING_COUNTED_MAX: Final = 20_000  # items of a fan-out counted for a metric
 HELD_COUNTED_MAX: Final = 20_000  # users whose grants are held, the same
-JOBS_SHARING: Final = 4  # large fan-outs that share a cycle's slice
-JOBS_PER_CYCLE: Final = 64  # all of them, where most are small
 SWEPT_SHARE: Final = 4  # users a new policy decides in a cycle: a part of a fan-out's slice
-JOBS_MAX: Final = 1_000  # fan-outs beside which no timer fires: they are kept in memory
 
 
 class Partition:
@@ -98,6 +93,7 @@ class Partition:
         self.letters = letters or OpenLetters(store, self._prefix)
         self.sweep = Sweep(store, policy, now_ms, f"partition {number}")
         self.guard = Guard(store, limit, f"partition {number}")
+        self.fanouts = FanOuts(self.view, self.guard, lambda: self.holding)
         self.positions_unsaid = False  # the group's offsets are others than our positions
         self._outputs_row: list[Row] = []  # what is still to be noted of the outputs
         self._headers = subjects.headers
@@ -138,24 +134,17 @@ class Partition:
 
         grants: how many the clock and the policy may cause now.
         """
-        if self.positions_unsaid or self._ready_jobs(grants):
+        if self.positions_unsaid or self.fanouts.ready(grants):
             return True
-        if self.receipts.has_work() or (self.sweep.under_way and self._has_room()):
+        if self.receipts.has_work() or (self.sweep.under_way and self.fanouts.has_room()):
             return True
-        if not self._has_room():
+        if not self.fanouts.has_room():
             return False
         tripped = self.guard.tripped
         if self.gate.is_open(self.positions):
             left = self.unanswered.has_work(self._committed, held=tripped)
             return left or (not tripped and self._timers.can_fire(now_ms, grants))
         return not tripped and self._timers.walks_held
-
-    def pending_items(self) -> int:
-        """Return how many items the fan-outs under way have still to look at, at the least."""
-        return sum(
-            sum(1 for _ in islice(self.view.items_of(user_id, job.cursor), PENDING_COUNTED_MAX))
-            for user_id, job in list(self.view.jobs.items())
-        )
 
     def held_users(self) -> int:
         """Return how many wait for the breaker to be released, one at the least; 0 if it is not."""
@@ -188,7 +177,7 @@ class Partition:
         )
         due: list[Timer] = []
         swept: list[str] = []
-        if self._has_room():
+        if self.fanouts.has_room():
             if self.guard.tripped:
                 pass  # all that fires is grants
             elif free_below is None:
@@ -215,7 +204,7 @@ class Partition:
         index_rows = self.letters.fold(self.view, fold, layer)
         tell_of_limits(self.number, fold, layer)
         self.view.push(layer)
-        fanned = self._work_off(answers, fold, layer, slice_items, grants)
+        fanned = self.fanouts.work_off(answers, fold, layer, slice_items, grants)
         receipts = self._fold_receipts(fold, answers)
         moved = {intake.topic: intake.next_offset for intake in intakes}
         self.positions = {**self.positions, **moved}
@@ -246,7 +235,7 @@ class Partition:
             layer,
             handled,
             fanned,
-            [_fanned(job) for job in layer.jobs.values() if job is not None],
+            [fanned_of(job) for job in layer.jobs.values() if job is not None],
             answers.grants_by_time,
             receipts,
             answers.purges_ms,
@@ -341,66 +330,11 @@ class Partition:
                         items.add((event.user_id, event.content_id))
         self.view.fetch(users, items)
 
-    def _work_off(
-        self, answers: Answers, fold: Fold, layer: Layer, slice_items: int, grants: int
-    ) -> list[Fanned]:
-        """Answer the next items of some fan-outs, purges first, each in its turn."""
-        grants -= answers.grants_by_time
-        ready = self._ready_jobs(grants)
-        ready.sort(key=lambda user_id: self.view.jobs[user_id].phase)
-        share = max(slice_items // min(len(ready) or 1, JOBS_SHARING), 1)
-        fanned: list[Fanned] = []
-        for user_id in ready[:JOBS_PER_CYCLE]:
-            job, row = self.view.jobs[user_id], self.view.user(user_id)
-            assert row is not None
-            answered = [content_id for owner, content_id in fold.items if owner == user_id]
-            limit = share
-            if _is_rationed(job):
-                limit = min(limit, max(grants, 1))
-            looked_at = answers.work_off(user_id, job, row, limit, answered)
-            slice_items -= looked_at
-            if _is_rationed(job):
-                grants -= looked_at
-            then = answers.jobs[user_id]
-            layer.jobs[user_id] = then
-            del self.view.jobs[user_id]  # to the end of the queue
-            if then is not None:
-                self.view.jobs[user_id] = then
-            else:
-                fanned.append(_fanned(job))
-            if slice_items <= 0:
-                break
-        forget(layer, answers)
-        return fanned
-
-    def _ready_jobs(self, grants: int) -> list[str]:
-        """Return the users with fan-outs that can go on; no order."""
-        return [
-            user_id
-            for user_id, job in self.view.jobs.items()
-            if not self._waits(job) and (grants > 0 or not _is_rationed(job))
-        ]
-
     def _is_free(self, user_id: str, free_below: Mapping[str, int]) -> bool:
         """Whether the grant that *user_id* waits for came of a record that may grant now."""
         row = self.view.user(user_id)
         held = None if row is None else row.held
         return held is not None and is_below(held.cause, free_below)
-
-    def _waits(self, job: Job) -> bool:
-        """Whether a fan-out has to wait: it may grant, and grants are held."""
-        if self.guard.tripped and job.phase > PURGE:
-            return True
-        return self.holding and (job.phase > PURGE or not job.rest)
-
-    def _has_room(self) -> bool:
-        """Whether timers may fire and users be swept: no hold, and room for their fan-outs."""
-        if self.holding:
-            return False
-        jobs = self.view.jobs
-        if len(jobs) < JOBS_MAX:
-            return True
-        return self.guard.tripped and sum(not self._waits(job) for job in jobs.values()) < JOBS_MAX
 
     def _layer_of(self, fold: Fold, answers: Answers) -> Layer:
         layer = Layer()
@@ -426,12 +360,3 @@ class Partition:
             if next_ms != NEVER_MS and not is_set:
                 found.append((rows.timer_key(next_ms, user_id), b""))
         return found
-
-
-def _fanned(job: Job) -> Fanned:
-    return Fanned(job.topic, job.received_ms, job.traceparent)
-
-
-def _is_rationed(job: Job) -> bool:
-    """Whether *job* now grants what time or a policy allowed, and nobody asked for."""
-    return job.phase > PURGE and job.topic in CAUSED_BY_TIME

@@ -14,7 +14,8 @@ import streams
 from streams.core.changes import CAUSED_BY_TIME
 from streams.core.outputs import Output
 from streams.last_hour import CountsOfHour, LatenciesOfHour
-from streams.metrics import Labels, Metric, Metrics
+from streams.metric_table import Labels, Metric
+from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.worker.fetch import Fetch
 from streams.worker.folded import Fanned, Folded
@@ -197,7 +198,8 @@ class WorkerStatus:
     def fanout_pending(self) -> Mapping[int, int]:
         """Return the items of fan-outs still to be walked, by partition."""
         found = {
-            number: partition.pending_items() for number, partition in list(self.partitions.items())
+            number: partition.fanouts.pending_items()
+            for number, partition in list(self.partitions.items())
         }
         self.peaks = {
             number: max(self.peaks.get(number, 0), items)
