@@ -6,7 +6,7 @@ Kafka's own topics.
 import random
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Final
 
 from confluent_kafka import KafkaException
@@ -70,15 +70,19 @@ def _away(broker: LocalKafka, how: str) -> Iterator[None]:
 
 def coordinator(client: AdminClient, topic: str, name: str) -> tuple[int, int]:
     """Return the partition of *topic* where *name* is kept, and the broker that leads it."""
-    deadline_s = time.monotonic() + MOVES_S
+    deadline_s, said = time.monotonic() + MOVES_S, ""
     while time.monotonic() < deadline_s:
-        with suppress(KafkaException):  # it may have asked the one that is away
+        try:
             partitions = client.list_topics(timeout=ANSWER_S).topics[topic].partitions
+        except KafkaException as error:  # it may have asked the one that is away
+            said = str(error.args[0])
+        else:
             number = place(name, len(partitions))
             if (leader := partitions[number].leader) > 0:
                 return number, leader
+            said = f"of {topic}/{number} in sync: {partitions[number].isrs}"
         time.sleep(LOOK_S)
-    raise CommandError(f"{topic} has had no leader for {name} for {MOVES_S:.0f} s")
+    raise CommandError(f"{topic} has had no leader for {name} for {MOVES_S:.0f} s ({said})")
 
 
 def place(name: str, partitions: int) -> int:
