@@ -6,10 +6,7 @@ import threading
 import time
 from pathlib import Path
 
-from confluent_kafka.admin import AdminClient
-
 from streams.bench.faults.coordinator import GROUPS, coordinator
-from streams.bench.faults.watch import QUIET
 from streams.bench.offline import Offline
 from streams.kafka import admin
 from streams.kafka.local_cluster import LocalCluster
@@ -52,17 +49,16 @@ def test_a_transaction_goes_on_when_the_group_s_broker_is_lost(tmp_path: Path) -
         publisher = Publisher(settings, "three-worker")
         publisher.start()
         publisher.publish(cycles[0], group.consumer_group_metadata())
-        client = AdminClient(settings.kafka(), logger=QUIET)
-        number, leader = coordinator(client, GROUPS, settings.group)
+        number, leader = coordinator(settings.kafka(), GROUPS, settings.group)
 
         cluster.broker(leader).kill()
-        while coordinator(client, GROUPS, settings.group)[1] == leader:
+        while coordinator(settings.kafka(), GROUPS, settings.group)[1] == leader:
             time.sleep(LOOK_S)
         for cycle in cycles[1:]:
             _publish(publisher, cycle, group.consumer_group_metadata())
         publisher.close()
 
-        moved = coordinator(client, GROUPS, settings.group)
+        moved = coordinator(settings.kafka(), GROUPS, settings.group)
         places = [(settings.topic(name), 0) for name in (ACCOUNT_AGES, NOTICES, OBJECTIONS)]
         assert dict.fromkeys(places, 1) == committed(group, places, ANSWER_S)
         assert moved[0] == number

@@ -5,9 +5,9 @@ Kafka's own topics.
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -38,11 +38,11 @@ def of_group(scene: Scene, fault: Fault) -> str:
 
 def _move(scene: Scene, fault: Fault, topic: str, name: str) -> str:
     how = random.Random(fault.seed).choice(HOW)
-    client = AdminClient(scene.settings.kafka(), logger=QUIET)
-    number, leader = coordinator(client, topic, name)
+    options = scene.settings.kafka()
+    number, leader = coordinator(options, topic, name)
     began_s = time.monotonic()
     with _away(scene.kafka.broker(leader), how):
-        while (now := coordinator(client, topic, name)[1]) == leader:
+        while (now := coordinator(options, topic, name)[1]) == leader:
             if time.monotonic() - began_s > MOVES_S:
                 after = f"though {how} {MOVES_S:.0f} s before"
                 raise CommandError(f"{topic}/{number} is still led by broker {leader}, {after}")
@@ -68,13 +68,19 @@ def _away(broker: LocalKafka, how: str) -> Iterator[None]:
         broker.start()
 
 
-def coordinator(client: AdminClient, topic: str, name: str) -> tuple[int, int]:
-    """Return the partition of *topic* where *name* is kept, and the broker that leads it."""
+def coordinator(options: Mapping[str, Any], topic: str, name: str) -> tuple[int, int]:
+    """
+    Return the partition of *topic* where *name* is kept, and the broker that leads it.
+
+    options: librdkafka's.
+    """
     deadline_s, said = time.monotonic() + MOVES_S, ""
     while time.monotonic() < deadline_s:
+        # A client that was there when a broker went may ask that one for ever.
+        client = AdminClient(dict(options), logger=QUIET)
         try:
             partitions = client.list_topics(timeout=ANSWER_S).topics[topic].partitions
-        except KafkaException as error:  # it may have asked the one that is away
+        except KafkaException as error:
             said = str(error.args[0])
         else:
             number = place(name, len(partitions))
