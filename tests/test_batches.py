@@ -74,6 +74,8 @@ def test_places_are_told_by_topic() -> None:
         batches.put(place, b"k", b"v", [])
 
     assert {"a": [1, 0], "b": [0]} == batches.places()
+    batches.sealed(PRODUCER, {})
+    assert {} == batches.places()
 
 
 @given(

@@ -49,16 +49,16 @@ def test_a_transaction_goes_on_when_the_group_s_broker_is_lost(tmp_path: Path) -
         publisher = Publisher(settings, "three-worker")
         publisher.start()
         publisher.publish(cycles[0], group.consumer_group_metadata())
-        number, leader = coordinator(settings.kafka(), GROUPS, settings.group)
+        number, leader = coordinator(settings, GROUPS, settings.group)
 
         cluster.broker(leader).kill()
-        while coordinator(settings.kafka(), GROUPS, settings.group)[1] == leader:
+        while coordinator(settings, GROUPS, settings.group)[1] == leader:
             time.sleep(LOOK_S)
         for cycle in cycles[1:]:
             _publish(publisher, cycle, group.consumer_group_metadata())
         publisher.close()
 
-        moved = coordinator(settings.kafka(), GROUPS, settings.group)
+        moved = coordinator(settings, GROUPS, settings.group)
         places = [(settings.topic(name), 0) for name in (ACCOUNT_AGES, NOTICES, OBJECTIONS)]
         assert dict.fromkeys(places, 1) == committed(group, places, ANSWER_S)
         assert moved[0] == number

@@ -52,10 +52,10 @@ class Event(Struct, frozen=True, gc=False):
         yield "ce_subject", self.user_id
         yield "objections_epoch", str(self.epoch)
         yield "objections_received_at", str(self.received_ms)
-        if self.revision is not None:
-            yield "objections_revision", str(self.revision)
         if self.traceparent is not None:
             yield "traceparent", self.traceparent
+        if self.revision is not None:
+            yield "objections_revision", str(self.revision)
 
 
 class Output(Struct, frozen=True, gc=False):

@@ -67,12 +67,12 @@ class Headers:
             self._common_text = _encode(event.common).decode(_ONE_BYTE_EACH)
         lengths = _TEXT_LENGTHS
         number, more = self._common_n + 5, ""
-        if event.revision is not None:
-            number, text = number + 1, str(event.revision)
-            more = f"{_REVISION}{lengths[len(text)]}{text}"
         if event.traceparent is not None:
             number, text = number + 1, event.traceparent.decode(_ONE_BYTE_EACH)
-            more += f"{_TRACEPARENT}{lengths[len(text)]}{text}"
+            more = f"{_TRACEPARENT}{lengths[len(text)]}{text}"
+        if event.revision is not None:
+            number, text = number + 1, str(event.revision)
+            more += f"{_REVISION}{lengths[len(text)]}{text}"
         event_id, kind, user_id = event.id, event.kind, event.user_id
         epoch, received_ms = str(event.epoch), str(event.received_ms)
         return (

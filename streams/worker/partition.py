@@ -42,7 +42,7 @@ from streams.worker.trail import NO_LINKS, Trail
 from streams.worker.unanswered import Unanswered
 
 CONTENT_END: Final = f"{CONTENT}/end"  # among the positions: the highest there ever was
-HELD_COUNTED_MAX: Final = 20_000  # users whose grants are held, the same
+HELD_COUNTED_MAX: Final = 20_000  # users whose grants are held, counted for a metric
 SWEPT_SHARE: Final = 4  # users a new policy decides in a cycle: a part of a fan-out's slice
 
 

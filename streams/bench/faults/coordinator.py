@@ -5,9 +5,9 @@ Kafka's own topics.
 
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -18,6 +18,7 @@ from streams.bench.faults.scene import LOOK_S, Scene
 from streams.bench.faults.watch import ANSWER_S, QUIET
 from streams.errors import CommandError
 from streams.kafka.local import LocalKafka
+from streams.settings import Settings
 
 TRANSACTIONS: Final = "__transaction_state"
 GROUPS: Final = "__consumer_offsets"
@@ -38,11 +39,10 @@ def of_group(scene: Scene, fault: Fault) -> str:
 
 def _move(scene: Scene, fault: Fault, topic: str, name: str) -> str:
     how = random.Random(fault.seed).choice(HOW)
-    options = scene.settings.kafka()
-    number, leader = coordinator(options, topic, name)
+    number, leader = coordinator(scene.settings, topic, name)
     began_s = time.monotonic()
     with _away(scene.kafka.broker(leader), how):
-        while (now := coordinator(options, topic, name)[1]) == leader:
+        while (now := coordinator(scene.settings, topic, name)[1]) == leader:
             if time.monotonic() - began_s > MOVES_S:
                 after = f"though {how} {MOVES_S:.0f} s before"
                 raise CommandError(f"{topic}/{number} is still led by broker {leader}, {after}")
@@ -68,16 +68,12 @@ def _away(broker: LocalKafka, how: str) -> Iterator[None]:
         broker.start()
 
 
-def coordinator(options: Mapping[str, Any], topic: str, name: str) -> tuple[int, int]:
-    """
-    Return the partition of *topic* where *name* is kept, and the broker that leads it.
-
-    options: librdkafka's.
-    """
+def coordinator(settings: Settings, topic: str, name: str) -> tuple[int, int]:
+    """Return the partition of *topic* where *name* is kept, and the broker that leads it."""
     deadline_s, said = time.monotonic() + MOVES_S, ""
     while time.monotonic() < deadline_s:
         # A client that was there when a broker went may ask that one for ever.
-        client = AdminClient(dict(options), logger=QUIET)
+        client = AdminClient(settings.kafka(), logger=QUIET)
         try:
             partitions = client.list_topics(timeout=ANSWER_S).topics[topic].partitions
         except KafkaException as error:
