@@ -1,15 +1,15 @@
 """What the tests of the Helm chart share: what it renders, where helm is, and its parts."""
 
-import shutil
 import subprocess
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import yaml
 
+from deploy.checking.tools import find
 from streams.settings import Settings
 from tests.deploying import DEPLOY, read_settings
+from tests.servers import ABSENT
 
 CHART: Final = DEPLOY / "helm" / "objection-streams"
 EXAMPLE: Final = DEPLOY / "helm" / "example-values.yaml"
@@ -20,10 +20,9 @@ Resource = dict[str, Any]
 
 def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Return what helm says of the chart; skips the test without it."""
-    cached = Path.home() / ".cache" / "objections-deploy-check" / "bin" / "helm"
-    found = shutil.which("helm") or (str(cached) if cached.is_file() else None)
+    found = find("helm")
     if found is None:
-        pytest.skip("helm is not installed: deploy/check --install gets it")
+        pytest.skip(f"no helm {ABSENT}: deploy/check --install gets it")
     command = [found, "template", "t", str(CHART), "--kube-version", KUBERNETES, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 

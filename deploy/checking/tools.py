@@ -69,14 +69,19 @@ def python_packages() -> list[Path]:
     return [*map(Path, sys.path), CACHE / "pip"]
 
 
+def install_by_go(program: str) -> None:
+    """Bring *program* of `GO_TOOLS` into the cache, if it is absent."""
+    if find(program) is None:
+        module = GO_TOOLS[program]
+        print(f"go install {module}", flush=True)
+        environment = {**os.environ, "GOBIN": str(CACHE / "bin")}
+        subprocess.run(["go", "install", module], env=environment, check=True)
+
+
 def install() -> None:
     """Bring the tools that are absent into the cache, by their own clients."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "GOBIN": str(CACHE / "bin")}
-    for program, module in GO_TOOLS.items():
-        if find(program) is None:
-            print(f"go install {module}", flush=True)
-            subprocess.run(["go", "install", module], env=environment, check=True)
+    for program in GO_TOOLS:
+        install_by_go(program)
     if not (CACHE / "pip").is_dir():
         print(f"pip install {' '.join(PIP_TOOLS)}", flush=True)
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", CACHE / "pip"]
