@@ -187,6 +187,18 @@ def test_grants_wait_for_what_was_there_at_take_over(desk: Desk) -> None:
     assert {str(NOW_MS)} == {str(dict(each.headers)["objections_received_at"]) for each in after}
 
 
+def test_a_timer_of_a_hold_that_is_no_more_is_no_cause(desk: Desk) -> None:
+    """What a record says again is told as said by it, though a timer fires in the same cycle."""
+    desk.commit(desk.intake(ACCOUNT_AGES, age()), desk.intake(NOTICES, notice()))
+    desk.commit(desk.intake(OBJECTIONS, objection()))  # nothing waits for the hold's end any more
+    desk.release()
+
+    outputs = desk.commit(desk.intake(NOTICES, notice()))
+
+    assert ["eligibility.decided"] == kinds(outputs)
+    assert str(NOW_MS) == str(dict(outputs[0].headers)["objections_received_at"])
+
+
 def test_a_rollback_brings_the_hold_back(desk: Desk) -> None:
     """What was folded but not committed is unread again, and grants wait for it again."""
     objected = desk.intake(OBJECTIONS, objection())
@@ -214,6 +226,21 @@ def test_a_rollback_forgets_what_was_folded(desk: Desk) -> None:
 
     assert [(each.key, each.value) for each in first] == [(each.key, each.value) for each in second]
     assert 2 == kinds(second).count("content.purged")
+
+
+def test_a_rollback_forgets_how_far_content_was_read(desk: Desk) -> None:
+    """A record read again after a rollback is answered once: a fan-out leaves its item alone."""
+    ready(desk, items=4 * SLICE_ITEMS)
+    positions = dict(desk.partition.positions)
+    last = desk.intake(CONTENT, item(99))
+    desk.fold(last)
+    desk.partition.roll_back(positions)
+
+    outputs = desk.commit(desk.intake(OBJECTIONS, objection())) + desk.commit(last)
+    while desk.partition.view.jobs:
+        outputs += desk.commit()
+
+    assert 4 * SLICE_ITEMS + 1 == kinds(outputs).count("content.purged")
 
 
 def test_time_passing_publishes_without_a_record(desk: Desk) -> None:

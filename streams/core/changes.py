@@ -87,8 +87,8 @@ class UserChange(Struct, gc=False):
     What a cycle did to one user.
 
     before: as of the cycle's start, None for a user never seen.
-    origin: of the first record that changed the decision, or else the first one seen: latency is
-    measured from there, while the decision's cause is the last record that changed it.
+    origin: of the first record that changed the decision, or else the first one that is told of:
+    latency is measured from there, while the decision's cause is the last record that changed it.
     publish: whether the decision is to be published, also when it is the same.
     """
 

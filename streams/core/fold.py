@@ -88,8 +88,7 @@ class Fold:
 
     def user_record(self, event: UserFacts, origin: Origin) -> bool:
         """Fold a good record about a user; return whether it told anything new."""
-        change = self._seen(event.user_id, origin)
-        change.publish = True
+        change = self._seen_by_record(event.user_id, origin)
         known = change.after.user
         self._learn(change, event.facts, origin)
         self._resolve(event.user_id, change, event.facts, known, origin)
@@ -117,15 +116,15 @@ class Fold:
             cause = held.cause
             origin = Origin(cause.topic, cause.partition, cause.offset, held.received_ms, cause.id)
         else:
-            origin = Origin(CLOCK, partition, NO_OFFSET, due_ms)
+            # A timer may have been left by a hold that was over before it fired.
+            since_ms = due_ms if due_ms > DUE_BY_POLICY_MS else self._now_ms
+            origin = Origin(CLOCK, partition, NO_OFFSET, since_ms)
         self._learn(self._seen(user_id, origin), NOBODY, origin)
 
     def bad_user_record(self, user_id: str, ref: str | None, origin: Origin) -> None:
         """Fold a bad record with a valid key; *ref* restricts the user where it is given."""
         facts = NOBODY if ref is None else User(dead_letters=(ref,))
-        change = self._seen(user_id, origin)
-        change.publish = True
-        self._learn(change, facts, origin)
+        self._learn(self._seen_by_record(user_id, origin), facts, origin)
 
     def item_record(self, event: ItemFacts, origin: Origin) -> bool:
         """Fold a good record of an item; return whether it told anything new."""
@@ -263,6 +262,13 @@ class Fold:
             change = UserChange(None, first, origin, publish=True)
             self._breaker.met += 1
         self.users[user_id] = change
+        return change
+
+    def _seen_by_record(self, user_id: str, origin: Origin) -> UserChange:
+        """Return the change to a user, of whom *origin* is told that it has been read."""
+        change = self._seen(user_id, origin)
+        if not change.publish:
+            change.publish, change.origin = True, origin
         return change
 
     def _decide_anew(self, change: UserChange, user: User, ruling: Ruling, origin: Origin) -> None:

@@ -82,9 +82,7 @@ class Partition:
         self.positions = positions
         self._committed = positions  # as many of them as are persisted
         self.gate = Gate()
-        # Above every record of content ever folded, also while it is read again from earlier on.
-        high = store.get(rows.position_key(CONTENT_END))
-        self._content_end = max(positions[CONTENT], rows.decode_number(high) if high else 0)
+        self._content_end = self._content_high()
         self._policy = policy
         self._source = source
         self._prefix = f"{content_topic}/{number}/"
@@ -104,6 +102,15 @@ class Partition:
         self.unanswered = Unanswered(store)
         self._trail = trail
         self._tells = tells
+
+    def _content_high(self) -> int:
+        """
+        Return what is above every record of content that the state knows of.
+
+        The position is not, while content is read again from earlier on.
+        """
+        high = self.store.get(rows.position_key(CONTENT_END))
+        return max(self.positions[CONTENT], 0 if high is None else rows.decode_number(high))
 
     def hold(self) -> None:
         """Hold grants until they are released."""
@@ -305,6 +312,8 @@ class Partition:
         if self._trail is not None:
             self._trail.reload()
         self.positions = self._committed = positions
+        # Else fan-outs would answer again what content that is read again has answered.
+        self._content_end = self._content_high()
         self.positions_unsaid = True
 
     def _check_seamless(self, intakes: list[Intake]) -> None:
