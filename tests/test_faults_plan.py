@@ -106,8 +106,13 @@ PLANTED: dict[str, tuple[Break, str, str, str]] = {
         "c1",
         "objections_epoch is None",
     ),
-    "committed twice": (repeat("training-content", "c1"), "twice", "c1", "was committed 2 times"),
-    "a decision committed twice": (repeat("eligibility", "u4"), "twice", "u4", "committed 2 times"),
+    "committed twice": (repeat("training-content", "c1"), "twice", "c1", "was committed before in"),
+    "a decision committed twice": (
+        repeat("eligibility", "u4"),
+        "twice",
+        "u4",
+        "committed before in",
+    ),
     "allowed by no decision": (
         header("training-content", "c1", "objections_epoch", b"7"),
         "allowed",

@@ -122,7 +122,7 @@ def twice(inputs: Logs, outputs: Logs) -> Iterator[Violation]:
         for name in INPUTS
         for each in inputs.get(name, ())
     )
-    seen = Counter[tuple[object, ...]]()
+    seen: dict[tuple[object, ...], list[str]] = {}
     for record in chain(*(outputs[name] for name in OUTPUTS)):
         event = record.topic, record.key_text, record.header("ce_id")
         allowed = 1
@@ -131,11 +131,12 @@ def twice(inputs: Logs, outputs: Logs) -> Iterator[Violation]:
             answered = record.header("objections_received_at") or b""
             identity = *event, answered
             allowed = max(records[record.key_text, answered], 1)
-        seen[identity] += 1
-        if seen[identity] > allowed:
+        places = seen.setdefault(identity, [])
+        if len(places) >= allowed:
             ce_id = (event[2] or b"").decode(errors="replace")
-            what = f"{ce_id} was committed {seen[identity]} times"
+            what = f"{ce_id} was committed before in {', '.join(places)}"
             yield Violation("twice", record.place, record.key_text, what)
+        places.append(record.place)
 
 
 def _received_ms(name: str, record: Record) -> int:
