@@ -15,7 +15,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
-from streams.kafka.local import HOST, free_port
+from streams.kafka.local import HOST
+from streams.kafka.ports import free_port
 
 PATH = "/v1/traces"
 

@@ -17,7 +17,8 @@ import pytest
 
 from streams.errors import Unreachable
 from streams.kafka import jars
-from streams.kafka.local import HOST, LocalKafka, free_port
+from streams.kafka.local import HOST, LocalKafka
+from streams.kafka.ports import free_port
 from streams.watcher import let_go, signals_held_back, start_watched
 from tests.servers import ABSENT
 from tests.worker_settings import wait_for

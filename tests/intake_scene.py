@@ -11,7 +11,8 @@ import requests
 from confluent_kafka import Message, TopicPartition
 
 from streams.intake.tokens import Signer
-from streams.kafka.local import HOST, LocalKafka, free_port
+from streams.kafka.local import HOST, LocalKafka
+from streams.kafka.ports import free_port
 from streams.kafka.reader import read_to_ends, reader
 from tests.worker_process import Worker
 from tests.worker_settings import settings_of

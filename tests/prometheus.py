@@ -20,7 +20,8 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from streams.kafka.local import HOST, free_port
+from streams.kafka.local import HOST
+from streams.kafka.ports import free_port
 from tests.servers import ABSENT
 from tests.worker_settings import wait_for
 

@@ -16,7 +16,8 @@ from streams.canary import turn
 from streams.canary.erasures import Erasures
 from streams.canary.numbers import Numbers
 from streams.canary.turn import Turns
-from streams.kafka.local import HOST, LocalKafka, free_port
+from streams.kafka.local import HOST, LocalKafka
+from streams.kafka.ports import free_port
 from streams.kafka.reader import extent, reader
 from streams.monitor.levels import StoreLevels
 from streams.subscriber import acks, hearing

@@ -13,7 +13,8 @@ from confluent_kafka.admin import AdminClient
 from jsonschema import Draft202012Validator
 
 from streams.commands import main
-from streams.kafka.local import HOST, LocalKafka, free_port
+from streams.kafka.local import HOST, LocalKafka
+from streams.kafka.ports import free_ports
 from tests.conftest import QUICK
 from tests.deploying import DEPLOY, ROOT, TOKEN, read_settings, read_yaml, schema_of_others
 
@@ -259,7 +260,7 @@ def test_kafka_starts_with_these_settings(tmp_path: Path) -> None:
     voter = f"{environ['KAFKA_NODE_ID']}@kafka:9093"
     assert environ.pop("KAFKA_CONTROLLER_QUORUM_VOTERS") == voter
     assert environ.pop("KAFKA_LOG_DIRS") in SERVICES["kafka"]["volumes"][0]
-    outside, inside, controller = free_port(), free_port(), free_port()
+    outside, inside, controller = free_ports(3)
     places = {"29092": outside, "9092": inside, "9093": controller}
     properties = {"controller.quorum.bootstrap.servers": f"{HOST}:{controller}"}
     for variable, value in environ.items():

@@ -14,8 +14,9 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
 from streams.explain.explanation import Explanation
-from streams.kafka.local import HOST, LocalKafka, free_port
+from streams.kafka.local import HOST, LocalKafka
 from streams.kafka.partitioner import partition_of
+from streams.kafka.ports import free_port
 from streams.settings import Settings
 from streams.state import rows
 from tests.explain_scene import (

@@ -8,7 +8,8 @@ import pytest
 
 from streams.intake import sender as sending
 from streams.intake.sender import NotSaved, Sender
-from streams.kafka.local import HOST, LocalKafka, free_port
+from streams.kafka.local import HOST, LocalKafka
+from streams.kafka.ports import free_port
 from streams.settings import Settings
 from tests.worker_process import apply_topics, settings_of
 from tests.worker_settings import environ_of

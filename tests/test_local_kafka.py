@@ -20,8 +20,9 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from streams.errors import Unreachable, UsageProblem
-from streams.kafka import jars
-from streams.kafka.local import HOST, LocalKafka, free_port
+from streams.kafka import jars, local
+from streams.kafka.local import HOST, LocalKafka
+from streams.kafka.ports import free_port, free_ports
 
 WAIT_S = 30.0
 
@@ -127,6 +128,35 @@ def test_taken_port_is_named() -> None:
             LocalKafka(folder, port=port).start()
 
     assert not folder.exists()
+
+
+def test_a_free_port_is_another_than_those_named() -> None:
+    """
+    Ports that are meant for something else are not taken, and none is taken twice.
+    """
+    besides = [port for port in range(65_536) if port % 1_000]
+
+    assert {free_port(besides) % 1_000 for _ in range(20)} == {0}
+    assert len(set(free_ports(15, besides))) == 15
+
+
+def test_a_controllers_port_that_is_lost_is_changed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """
+    Another process may take the controller's port before Kafka does: Kafka is given another, and
+    clients find it where it was to be.
+    """
+    port = free_port()
+    with socket.create_server((HOST, 0)) as taken:
+        offered = iter([taken.getsockname()[1]])
+        monkeypatch.setattr(
+            local, "free_port", lambda besides: next(offered, None) or free_port(besides)
+        )
+
+        with LocalKafka(tmp_path, port=port) as kafka:
+            assert kafka.bootstrap == f"{HOST}:{port}"
+            assert next(offered, None) is None
 
 
 def test_failed_start_shows_the_end_of_the_log(tmp_path: Path) -> None:

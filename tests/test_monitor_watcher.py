@@ -4,7 +4,8 @@ What `objections monitor` does about clients that ask Kafka nothing any more.
 
 import pytest
 
-from streams.kafka.local import HOST, LocalKafka, free_port
+from streams.kafka.local import HOST, LocalKafka
+from streams.kafka.ports import free_port
 from streams.monitor import watcher as watching
 from streams.monitor.asking import Asking
 from streams.monitor.watcher import Watcher, count_partitions

@@ -29,7 +29,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # all of it is
 import topics
 from streams.commands import main
 from streams.kafka import admin
-from streams.kafka.local import LocalKafka, free_port
+from streams.kafka.local import LocalKafka
+from streams.kafka.ports import free_port
 from streams.kafka.topics_compare import dangers
 from streams.settings import Settings
 

@@ -17,7 +17,8 @@ from confluent_kafka.cimpl import NewTopic
 import topics
 from streams import proof
 from streams.core.policy import Policy
-from streams.kafka.local import LocalKafka, free_port
+from streams.kafka.local import LocalKafka
+from streams.kafka.ports import free_port
 from streams.metric_table import METRICS
 from streams.proof import INPUTS, OUTPUTS
 from tests import worker_process

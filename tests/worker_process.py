@@ -24,7 +24,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Final, NamedTuple, Self
 
-from streams.kafka.local import HOST, LocalKafka, free_port
+from streams.kafka.local import HOST, LocalKafka
+from streams.kafka.ports import free_port
 from tests.forked import ROOT, Forked
 from tests.worker_inputs import Inputs, Sent
 from tests.worker_settings import (

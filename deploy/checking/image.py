@@ -23,7 +23,8 @@ from typing import Final
 
 from deploy.checking.dockerfile import instructions, sent
 from deploy.checking.tools import ROOT, Checks
-from streams.kafka.local import HOST, LocalKafka, free_port
+from streams.kafka.local import HOST, LocalKafka
+from streams.kafka.ports import free_port
 
 READY_S: Final = 60.0
 STOP_S: Final = 60.0

@@ -27,7 +27,8 @@ import yaml
 from confluent_kafka import Producer
 
 from deploy.checking.tools import DEPLOY, ROOT, Checks, find
-from streams.kafka.local import HOST, LocalKafka, free_port
+from streams.kafka.local import HOST, LocalKafka
+from streams.kafka.ports import free_ports
 
 WAIT_S: Final = 90.0
 STOP_S: Final = 60.0
@@ -44,7 +45,8 @@ class Scene:
     def __init__(self, folder: Path, bootstrap: str) -> None:
         self._services = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))["services"]
         self.folder = folder
-        self.ports = {name: free_port() for name in (*SERVED, "form", "redis", "prometheus")}
+        names = (*SERVED, "form", "redis", "prometheus")
+        self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         self.token = secrets.token_hex(32)
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         self._moved = {

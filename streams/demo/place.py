@@ -19,7 +19,8 @@ from streams.demo.report import Report
 from streams.demo.stores import FEATURE_STORE, TRAINING_INDEX, DeltaStore, SqliteStore, Store
 from streams.errors import CommandError
 from streams.kafka import admin
-from streams.kafka.local import HOST, LocalKafka, free_port
+from streams.kafka.local import HOST, LocalKafka
+from streams.kafka.ports import free_port
 from streams.kafka.topics_compare import shared_partitions
 from streams.settings import KAFKA_PREFIX, Settings
 

@@ -26,6 +26,7 @@ from streams.errors import Unreachable, UsageProblem
 from streams.kafka import jars, local_properties
 from streams.kafka.cache import Say, say_on_stderr
 from streams.kafka.local_properties import ALONE, LOG4J, Node, properties_of
+from streams.kafka.ports import free_port, is_free
 from streams.watcher import Process, let_go, signals_held_back, start_watched
 
 HOST = local_properties.HOST
@@ -84,6 +85,7 @@ class LocalKafka:
         self.folder = folder.absolute()
         self.port = port
         self._any_port = port == 0
+        self._controller_port = 0
         self._c1_only = c1_only
         self._properties = dict(properties or {})
         self._protocol = protocol
@@ -156,9 +158,10 @@ class LocalKafka:
             except BaseException as error:
                 self.kill()
                 lost_port = self._any_port and not is_free(self.port)
-                if not (attempts_left and lost_port and isinstance(error, Unreachable)):
+                lost = lost_port or not is_free(self._controller_port)
+                if not (attempts_left and lost and isinstance(error, Unreachable)):
                     raise
-                self.port = 0
+                self.port = 0 if lost_port else self.port
             else:
                 return
 
@@ -215,11 +218,14 @@ class LocalKafka:
                 "stop what listens on it or give another port."
             )
             raise UsageProblem(message)
+        self._controller_port = self._node.controllers.get(self._node.number) or free_port(
+            besides={self.port, *(self._proxied or ())}
+        )
         properties = properties_of(
             self._node,
             self._protocol,
             self.port,
-            self._node.controllers.get(self._node.number) or free_port(),
+            self._controller_port,
             self._proxied,
             self.folder / "data",
         )
@@ -281,26 +287,6 @@ class LocalKafka:
         lines = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()
         tail = "\n".join(f"  {line}" for line in lines[-_LOG_TAIL_LINES:]) or "  (empty)"
         return f"the local Kafka {what}; the end of {self.log_path}:\n{tail}"
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def is_free(port: int) -> bool:
-    """Return whether a server could listen on *port* now."""
-    with socket.socket() as probe:
-        # As Java does: connections that are only being closed do not count.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-        return True
 
 
 def _accepts(port: int) -> bool:

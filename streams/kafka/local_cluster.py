@@ -5,10 +5,10 @@ Each node is a `LocalKafka` in a folder of its own, broker and controller at onc
 Internal topics have as many replicas as there are nodes, and take writes while most of them live.
 """
 
-import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -20,15 +20,13 @@ from streams.errors import Unreachable
 from streams.kafka import jars
 from streams.kafka.cache import Say, say_on_stderr
 from streams.kafka.client_log import CLIENT_LOGGER
-from streams.kafka.local import LocalKafka, is_free, new_cluster_id
+from streams.kafka.local import LocalKafka, new_cluster_id
 from streams.kafka.local_properties import Node
+from streams.kafka.ports import free_ports
 
 IN_SYNC_S: Final = 60.0
 _ANSWER_S: Final = 5.0
 _POLL_PAUSE_S: Final = 0.05
-# Below what systems give to those who ask for any: a client that tries again and again to reach a
-# broker that is away would in the end be given the broker's own port.
-_PORTS: Final = range(12_000, 32_000)
 
 
 class LocalCluster:
@@ -51,7 +49,7 @@ class LocalCluster:
         say: Say = say_on_stderr,
     ) -> None:
         numbers = range(1, brokers + 1)
-        ports = free_ports(2 * brokers)
+        ports = free_ports(2 * brokers, besides=set(chain(*(proxied or ()))))
         controllers = dict(zip(numbers, ports[brokers:], strict=True))
         cluster_id = new_cluster_id()
         self._say = say
@@ -124,16 +122,6 @@ class LocalCluster:
         with ThreadPoolExecutor(len(self.brokers)) as pool:
             for done in [pool.submit(act, broker) for broker in self.brokers]:
                 done.result()
-
-
-def free_ports(count: int) -> list[int]:
-    """Return as many ports that nobody listens on, and that nobody is given by chance."""
-    found: set[int] = set()
-    while len(found) < count:
-        port = random.choice(_PORTS)
-        if is_free(port):
-            found.add(port)
-    return list(found)
 
 
 def _behind(client: AdminClient) -> list[str]:

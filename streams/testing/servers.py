@@ -21,7 +21,7 @@ import psycopg
 import redis
 
 from streams.errors import CommandError
-from streams.kafka.local import free_port
+from streams.kafka.ports import free_port
 
 ABSENT: Final = "on this machine"
 START_TIMEOUT_S: Final = 60.0

@@ -32,7 +32,8 @@ import psutil
 import requests
 import uvloop
 
-from streams.kafka.local import HOST, LocalKafka, free_port
+from streams.kafka.local import HOST, LocalKafka
+from streams.kafka.ports import free_port
 from streams.program import Program
 from tests.bench.crowd import Answered, Crowd
 from tests.intake_scene import ANSWER_S, KEY, SIGNER, Intake, saved

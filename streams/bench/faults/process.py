@@ -14,7 +14,8 @@ from typing import Final
 
 from streams.bench.peers import python_path
 from streams.errors import CommandError
-from streams.kafka.local import HOST, free_port
+from streams.kafka.local import HOST
+from streams.kafka.ports import free_port
 from streams.watcher import Process, let_go, signals_held_back, start_watched
 
 OBJECTIONS: Final = (sys.executable, "-c", "from streams.commands import main; main()")

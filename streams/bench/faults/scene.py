@@ -16,8 +16,9 @@ from streams.bench.faults.proxy import Proxy
 from streams.bench.faults.watch import Watch
 from streams.bench.run import fresh_place
 from streams.errors import CommandError, Unreachable
-from streams.kafka.local_cluster import LocalCluster, free_ports
+from streams.kafka.local_cluster import LocalCluster
 from streams.kafka.local_properties import HOST
+from streams.kafka.ports import free_ports
 from streams.settings import DEFAULT_SESSION_TIMEOUT_MS, Settings
 
 PARTITIONS: Final = 4
