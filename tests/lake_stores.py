@@ -22,7 +22,7 @@ from streams.sinks.iceberg import IcebergSink
 from streams.sinks.lake_columns import ITEM_SCHEMA
 from streams.sinks.lance import LanceSink
 from streams.sinks.parquet import ParquetSink
-from streams.testing.sinks import Factory
+from streams.testing.store import Factory
 
 
 class FolderStore:

@@ -16,8 +16,7 @@ from streams.audit.run import Wanted
 from streams.audit.run import audit as run
 from streams.kafka.local import LocalKafka
 from streams.sinks.sink import Place
-from streams.testing.output_log import partition_of
-from streams.testing.sinks import invent
+from streams.testing.output_log import invent, partition_of
 from tests.subscribing import STORE, Outputs, Running, SqliteScene
 from tests.worker_settings import environ_of, wait_for
 

@@ -24,7 +24,7 @@ from streams.sinks.parquet import ParquetSink
 from streams.sinks.sink import TRAINING_USERS, Batch, Change, Place, Position
 from streams.sinks.tables import ItemChange
 from streams.testing.output_log import Log, batch, marker, partition_of
-from streams.testing.sinks import held
+from streams.testing.store import held
 from tests.lake_stores import DeltaStore, FolderStore, IcebergStore, LanceStore, ParquetStore
 
 STORES = [DeltaStore, IcebergStore, LanceStore, ParquetStore]

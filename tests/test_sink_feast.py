@@ -21,7 +21,8 @@ from streams.sinks.feast import FEATURES, FeastSink
 from streams.sinks.urls import make_sink
 from streams.testing.audits import AuditTests
 from streams.testing.output_log import Log, batch
-from streams.testing.sinks import Factory, SinkTests
+from streams.testing.sinks import SinkTests
+from streams.testing.store import Factory
 from tests.servers import RedisServer, redis_server
 
 PROJECT = "shop"

@@ -13,7 +13,8 @@ from streams.errors import Busy, Unreachable, UsageProblem
 from streams.sinks.postgres import PostgresSink
 from streams.testing.audits import AuditTests
 from streams.testing.output_log import Log, batch
-from streams.testing.sinks import Factory, SinkTests
+from streams.testing.sinks import SinkTests
+from streams.testing.store import Factory
 from tests.servers import PostgresServer, postgres_server
 
 

@@ -13,7 +13,8 @@ from streams.errors import Unreachable, UsageProblem
 from streams.sinks.redis import RedisSink
 from streams.testing.audits import AuditTests
 from streams.testing.output_log import Log, batch
-from streams.testing.sinks import Factory, SinkTests
+from streams.testing.sinks import SinkTests
+from streams.testing.store import Factory
 from tests.servers import RedisServer, redis_server
 
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")

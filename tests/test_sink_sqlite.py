@@ -10,7 +10,8 @@ import pytest
 
 from streams.sinks.sqlite import SqliteSink
 from streams.testing.audits import AuditTests
-from streams.testing.sinks import Factory, SinkTests
+from streams.testing.sinks import SinkTests
+from streams.testing.store import Factory
 
 
 class SqliteStore:

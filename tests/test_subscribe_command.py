@@ -17,7 +17,7 @@ from streams.errors import UsageProblem
 from streams.kafka.local import LocalKafka
 from streams.sinks.sqlite import SqliteSink
 from streams.sinks.urls import make_sink
-from streams.testing.sinks import invent
+from streams.testing.output_log import invent
 from tests.subscribing import STORE, Outputs, SqliteScene
 from tests.worker_settings import environ_of, wait_for
 

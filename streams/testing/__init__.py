@@ -7,4 +7,6 @@ Needs the extra `testing`.  See `streams.testing.sinks`.
 import pytest
 
 # Before the suite is imported, so that its failures show what was compared.
-pytest.register_assert_rewrite("streams.testing.sinks", "streams.testing.machine")
+pytest.register_assert_rewrite(
+    "streams.testing.sinks", "streams.testing.suite", "streams.testing.machine"
+)

@@ -31,10 +31,11 @@ from streams.testing.output_log import (
     Log,
     Model,
     batch,
+    invent,
     partition_of,
     seen,
 )
-from streams.testing.sinks import StoreUnderTest, invent, opened
+from streams.testing.store import StoreUnderTest, opened
 from streams.training.positions import Positions, TopicPosition
 
 SETTLED: Final = 2  # a generation without a resync under way

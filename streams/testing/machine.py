@@ -23,7 +23,7 @@ from streams.sinks.sink import Change, Place
 from streams.testing.output_log import Log, Model, Seen, batch, partition_of, seen
 
 if TYPE_CHECKING:
-    from streams.testing.sinks import StoreUnderTest
+    from streams.testing.store import StoreUnderTest
 
 USERS = ("u1", "u2", "u3")
 users = st.sampled_from(USERS)

@@ -4,6 +4,7 @@ An invented log of the outputs, and what a store that followed it must hold.
 The model is a dict and does its own arithmetic: it does not use what it checks.
 """
 
+import random
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -160,3 +161,39 @@ class Model:
                 if f"{value['product']}/{value['user_id']}" in standing
             }
         )
+
+
+def invented(changes: int, seed: int) -> Log:
+    """Return a log in which few accounts and items change often; pairs never fall."""
+    log = Log()
+    invent(log, changes, seed)
+    return log
+
+
+def invent(log: Log, changes: int, seed: int) -> None:
+    """Go on with *log* in that manner."""
+    chance = random.Random(seed)
+    pairs = {(each.topic, each.key): (each.epoch, each.revision) for each in log.changes}
+    for number in range(len(log.changes), len(log.changes) + changes):
+        user = f"u{chance.randrange(4)}"
+        item = f"{user}-c{chance.randrange(5)}"
+        allowed = chance.random() < 0.6
+        on_user = chance.random() < 0.3
+        known = (TRAINING_USERS, f"{PRODUCT}/{user}") if on_user else (TRAINING_CONTENT, item)
+        epoch, revision = pairs.get(known, (0, 0))
+        if chance.random() < 0.8 or not epoch:
+            epoch, revision = number + 1, chance.randrange(3)
+        else:
+            revision += 1
+        pairs[known] = epoch, revision
+        if on_user:
+            log.user(user, epoch, allowed=allowed)
+        else:
+            log.item(item, user, epoch, revision, allowed=allowed)
+
+
+def seen_of(changes: Iterable[Change]) -> Seen:
+    """Return what can be found after *changes*."""
+    model = Model()
+    model.apply(changes)
+    return model.usable()
