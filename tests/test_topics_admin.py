@@ -10,12 +10,12 @@ import time
 import uuid
 import weakref
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined] # all of it is public
     AdminClient,
     AlterConfigOpType,
@@ -28,6 +28,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # all of it is
 
 import topics
 from streams.commands import main
+from streams.errors import Unreachable
 from streams.kafka import admin
 from streams.kafka.local import LocalKafka
 from streams.kafka.ports import free_port
@@ -253,6 +254,46 @@ def test_two_at_once_make_one_set_of_topics(fresh: Topics) -> None:
         done = [pool.submit(admin.apply, each.client, each.settings, 2) for each in others]
     assert all(each.result().partitions == 2 for each in done)
     assert admin.check(fresh.client, fresh.settings) == []
+
+
+class Forgetful(admin.Client):
+    """Loses the broker that it asks, like librdkafka while a cluster starts: at first, or ever."""
+
+    def __init__(self, settings: Settings, times: int) -> None:
+        super().__init__(settings)
+        self.left = times
+
+    def create_topics(self, *arguments: Any, **options: Any) -> Any:
+        """Make topics, and do not hear of it."""
+        found = super().create_topics(*arguments, **options)
+        if not self.left:
+            return found
+        self.left -= 1
+        for name, future in found.items():
+            future.exception(ANSWER_S)
+            found[name] = Future()
+            found[name].set_exception(KafkaException(KafkaError(KafkaError._DESTROY_BROKER)))
+        return found
+
+
+def test_another_broker_is_asked_where_one_is_gone(fresh: Topics) -> None:
+    """
+    Topics may be made although nobody has said so: they are asked for again, but not for ever.
+    """
+    done = admin.apply(Forgetful(fresh.settings, 1), fresh.settings, PARTITIONS)
+
+    assert done.changes
+    assert not admin.plan(fresh.client, fresh.settings).changes
+
+
+def test_brokers_that_are_gone_again_and_again_are_unreachable(fresh: Topics) -> None:
+    """
+    The worker waits for such a Kafka, and commands say that it does not answer.
+    """
+    forgetful = Forgetful(fresh.settings, admin.TRIES)
+
+    with pytest.raises(Unreachable, match="cannot be reached: no answer while making topic"):
+        admin.apply(forgetful, fresh.settings, PARTITIONS)
 
 
 def test_each_command_speaks_json(fresh: Topics) -> None:

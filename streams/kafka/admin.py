@@ -7,8 +7,9 @@ CommandError with its words when it refuses.
 """
 
 import time
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined] # all of it is public
@@ -33,13 +34,17 @@ from streams.settings import Settings
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+T = TypeVar("T")
+
 ANSWER_TIMEOUT_S = 5.0  # Longer than any healthy cluster takes, short for somebody waiting.
 CHANGE_TIMEOUT_S = 30.0  # Making topics waits for the controller and all brokers.
 LOOK_AGAIN_S = 0.05
+TRIES = 3  # where the broker that was asked is gone before it has answered
 
 _UNREACHABLE = frozenset(
     {
         KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._DESTROY_BROKER,
         KafkaError._RESOLVE,
         KafkaError._SSL,
         KafkaError._TIMED_OUT,
@@ -99,6 +104,10 @@ def connect(settings: Settings) -> AdminClient:
 
 def look(admin: AdminClient, settings: Settings, *, timeout_s: float = ANSWER_TIMEOUT_S) -> Cluster:
     """Return the cluster's brokers and what it has of our topics, whatever their state."""
+    return _asked(lambda: _look(admin, settings, timeout_s))
+
+
+def _look(admin: AdminClient, settings: Settings, timeout_s: float) -> Cluster:
     metadata = _metadata(admin, settings, timeout_s)
     present = {
         name: metadata.topics[settings.topic(name)]
@@ -195,9 +204,9 @@ def apply(
     """
     done = plan(admin, settings, partitions, replication)
     if done.create:
-        _create(admin, settings, done.create)
+        _asked(lambda: _create(admin, settings, done.create))
     if done.set:
-        _set(admin, settings, done.set)
+        _asked(lambda: _set(admin, settings, done.set))
     if done.changes:
         _wait_until_shown(admin, settings)
     return done
@@ -317,6 +326,23 @@ def _configs(
     return found
 
 
+class _GoneError(Unreachable):
+    """The broker that was asked is no more, as far as librdkafka knows; another may answer."""
+
+
+def _asked(ask: Callable[[], T]) -> T:
+    """
+    Return what *ask* does, which may be done twice.
+
+    While a cluster starts, metadata may leave out a broker that is there: librdkafka then drops
+    what it has asked that one.
+    """
+    for _ in range(TRIES - 1):
+        with suppress(_GoneError):
+            return ask()
+    return ask()
+
+
 class _RefusedError(CommandError):
     """Kafka answered, and refused."""
 
@@ -337,7 +363,8 @@ def _translated(
 ) -> CommandError:
     reason: KafkaError = error.args[0]
     if reason.code() in _UNREACHABLE:
-        return Unreachable(
+        kind = _GoneError if reason.code() == KafkaError._DESTROY_BROKER else Unreachable
+        return kind(
             f"Kafka at {settings.bootstrap} cannot be reached: no answer while {what} "
             f"({why or reason.str()}). Remedy: start it, or name another with --bootstrap or "
             "OBJECTIONS_BOOTSTRAP."
