@@ -5,7 +5,7 @@ Purges go before grants, and a user's `training-users` record before the items i
 Source: contract.md, "Output records"; design.md, "Fan-out".
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Final, Protocol
 
@@ -25,7 +25,7 @@ from streams.core.fold import Fold
 from streams.core.item import Item
 from streams.core.outputs import REVISION_MAX, Output, Writer
 from streams.core.reasons import PRODUCTS
-from streams.core.verdict import Decision, item_reasons
+from streams.core.verdict import Decision, allows
 
 INLINE_BY_TIME: Final = 8  # items of a user that time or the policy has changed, in one cycle
 
@@ -102,10 +102,8 @@ class Answers:
         found = list(islice(self._known.items_of(user_id, job.cursor), limit))
         answers, then = slice_answers(job, found, row.user, self._prefix)
         origin = Origin(job.topic, -1, -1, job.received_ms, None, job.traceparent)
-        done_here = {content_id.encode() for content_id in answered}
-        for answer in answers:
-            done = answer.content_id in done_here
-            self._add_answer(user_id, answer, row, origin, done=done, forget=job.forget)
+        done = {content_id.encode() for content_id in answered}
+        self._add_answers(user_id, answers, row, origin, done.__contains__, forget=job.forget)
         self.jobs[user_id] = then if len(found) == limit else next_phase(then)
         return len(found)
 
@@ -186,31 +184,46 @@ class Answers:
         phase: Job | None = job
         while phase is not None:
             answers, walked = slice_answers(phase, found, row.user, self._prefix)
-            for answer in answers:
-                done = (user_id, answer.content_id.decode()) in changed
-                self._add_answer(user_id, answer, row, origin, done=done, forget=job.forget)
+            self._add_answers(
+                user_id,
+                answers,
+                row,
+                origin,
+                lambda content_id: (user_id, content_id.decode()) in changed,
+                forget=job.forget,
+            )
             phase = next_phase(walked)
 
-    def _add_answer(
+    def _add_answers(
         self,
         user_id: str,
-        answer: Answer,
+        answers: list[Answer],
         row: UserRow,
         origin: Origin,
+        is_done: Callable[[bytes], bool],
         *,
-        done: bool,
         forget: bool,
     ) -> None:
-        """Write an answer, unless it is *done* already; remember what is to be forgotten."""
-        if answer.differs and not done:
-            content_id = answer.content_id.decode()
-            self._write(user_id, content_id, answer.item, row, origin, allowed=answer.allowed)
-            purged, allowed = self.answered.get(user_id, (0, 0))
-            self.answered[user_id] = (
-                (purged, allowed + 1) if answer.allowed else (purged + 1, allowed)
+        """Write *answers*, but for those done already; remember what is to be forgotten."""
+        purged, granted = self.answered.get(user_id, (0, 0))
+        for content_id, item, allowed, differs in answers:
+            if not differs or is_done(content_id):
+                continue
+            if not allowed:
+                purged += 1
+                self._purge(user_id, content_id.decode(), item.revision, row, origin)
+                continue
+            granted += 1
+            self._count(origin, allowed=True)
+            self._grants.append(
+                self._writer.content_allowed(
+                    user_id, content_id.decode(), item, None, row.epoch, origin
+                )
             )
+        if purged or granted:
+            self.answered[user_id] = purged, granted
         if forget:
-            self.forgotten.setdefault(user_id, []).append(answer)
+            self.forgotten.setdefault(user_id, []).extend(answers)
 
     def _add_item(self, change: ItemChange, row: UserRow) -> None:
         item = change.after
@@ -229,24 +242,6 @@ class Answers:
             )
         )
 
-    def _write(
-        self,
-        user_id: str,
-        content_id: str,
-        item: Item,
-        row: UserRow,
-        origin: Origin,
-        *,
-        allowed: bool,
-    ) -> None:
-        if not allowed:
-            self._purge(user_id, content_id, item.revision, row, origin)
-            return
-        self._count(origin, allowed=True)
-        self._grants.append(
-            self._writer.content_allowed(user_id, content_id, item, None, row.epoch, origin)
-        )
-
     def _count(self, origin: Origin, *, allowed: bool) -> None:
         if allowed and origin.topic in CAUSED_BY_TIME:
             self.grants_by_time += 1
@@ -262,7 +257,7 @@ class Answers:
         )
 
     def _allows(self, decision: Decision, item: Item, row: UserRow) -> bool:
-        return item_reasons(item, row.user, decision, self._prefix) == 0
+        return allows(item, row.user, decision, self._prefix)
 
 
 def needs_fanout(change: UserChange) -> bool:

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from streams.core.item import Item
 from streams.core.user import User
-from streams.core.verdict import Decision, item_reasons
+from streams.core.verdict import Decision, allows
 
 PURGE: Final = 0
 GRANT: Final = 1
@@ -135,7 +135,8 @@ def touched(job: Job, item: Item) -> Job:
 
 def last_offset(item: Item) -> int:
     """Return the offset of the last record of *item* that was answered."""
-    return max(item.readable_offset, *item.dead_letters[-1:], NO_OFFSET)
+    letters = item.dead_letters
+    return max(item.readable_offset, letters[-1]) if letters else item.readable_offset
 
 
 def slice_answers(
@@ -144,17 +145,17 @@ def slice_answers(
     """Return the answers that *found*, the items next behind the cursor, need; and the job then."""
     answers: list[Answer] = []
     cursor, grants_found = job.cursor, job.grants_found
+    now, forget, grants = job.decision, job.forget, job.phase == GRANT
     for content_id, item in found:
         cursor = content_id
         stands_by = _stands_by(job, content_id, item)
-        allowed = item_reasons(item, user, job.decision, dead_letter_prefix) == 0
-        stood = all(
-            item_reasons(item, user, job.eras[index].decision, dead_letter_prefix) == 0
-            for index in stands_by
-        )
+        allowed = allows(item, user, now, dead_letter_prefix)
+        stood = True
+        for index in stands_by:
+            stood = stood and allows(item, user, job.eras[index].decision, dead_letter_prefix)
         differs = not stands_by or stood != allowed
         grants_found = grants_found or (differs and allowed)
-        if (differs or job.forget) and allowed == (job.phase == GRANT):
+        if (differs or forget) and allowed == grants:
             answers.append(Answer(content_id, item, allowed, differs))
     return answers, replace(job, cursor=cursor, grants_found=grants_found)
 

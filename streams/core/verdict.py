@@ -174,6 +174,14 @@ def _is_readable_interaction(item: Item) -> bool:
     return item.kind == AI_INTERACTION and item.visibility != DELETED and bool(item.value)
 
 
+def allows(item: Item, user: User, decision: Decision, dead_letter_prefix: str) -> bool:
+    """Whether there is no reason against using *item*; arguments as for `item_reasons`."""
+    return (
+        decision.reasons[item.product] == 0
+        and item_reasons(item, user, decision, dead_letter_prefix) == 0
+    )
+
+
 def is_unreadable(item: Item, user: User, dead_letter_prefix: str) -> bool:
     """Whether a dead letter of *item* stands."""
     letters, resolved = item.dead_letters, user.resolved

@@ -52,6 +52,8 @@ class Headers:
         self._common: tuple[Header, ...] | None = None
         self._common_text = ""
         self._common_n = 0
+        self._last: Event | None = None  # and what its headers have between id and revision
+        self._last_text = ""
 
     def encode(self, headers: Iterable[Header]) -> bytes:
         """Return *headers* with their number in front."""
@@ -65,25 +67,46 @@ class Headers:
         if event.common is not self._common:
             self._common, self._common_n = event.common, len(event.common)
             self._common_text = _encode(event.common).decode(_ONE_BYTE_EACH)
+            self._last = None
+        last = self._last
+        if (
+            last is None
+            or event.user_id is not last.user_id
+            or event.epoch != last.epoch
+            or event.kind is not last.kind
+            or event.received_ms != last.received_ms
+            or event.traceparent is not last.traceparent
+        ):
+            self._last, self._last_text = event, _of_decision(event)
         lengths = _TEXT_LENGTHS
-        number, more = self._common_n + 5, ""
-        if event.traceparent is not None:
-            number, text = number + 1, event.traceparent.decode(_ONE_BYTE_EACH)
-            more = f"{_TRACEPARENT}{lengths[len(text)]}{text}"
+        number = self._common_n + (5 if event.traceparent is None else 6)
+        more = ""
         if event.revision is not None:
             number, text = number + 1, str(event.revision)
-            more += f"{_REVISION}{lengths[len(text)]}{text}"
-        event_id, kind, user_id = event.id, event.kind, event.user_id
-        epoch, received_ms = str(event.epoch), str(event.received_ms)
+            more = f"{_REVISION}{lengths[len(text)]}{text}"
+        event_id = event.id
         return (
             f"{lengths[number]}{self._common_text}"
             f"{_ID}{lengths[len(event_id)]}{event_id}"
-            f"{_TYPE}{lengths[len(kind)]}{kind}"
-            f"{_SUBJECT}{lengths[len(user_id)]}{user_id}"
-            f"{_EPOCH}{lengths[len(epoch)]}{epoch}"
-            f"{_RECEIVED_AT}{lengths[len(received_ms)]}{received_ms}"
-            f"{more}"
+            f"{self._last_text}{more}"
         ).encode(_ONE_BYTE_EACH)
+
+
+def _of_decision(event: Event) -> str:
+    """Return what an answer shares with those of the user's other items, in a fan-out."""
+    lengths, more = _TEXT_LENGTHS, ""
+    if event.traceparent is not None:
+        text = event.traceparent.decode(_ONE_BYTE_EACH)
+        more = f"{_TRACEPARENT}{lengths[len(text)]}{text}"
+    kind, user_id = event.kind, event.user_id
+    epoch, received_ms = str(event.epoch), str(event.received_ms)
+    return (
+        f"{_TYPE}{lengths[len(kind)]}{kind}"
+        f"{_SUBJECT}{lengths[len(user_id)]}{user_id}"
+        f"{_EPOCH}{lengths[len(epoch)]}{epoch}"
+        f"{_RECEIVED_AT}{lengths[len(received_ms)]}{received_ms}"
+        f"{more}"
+    )
 
 
 def _encode(headers: Iterable[Header]) -> bytes:

@@ -131,12 +131,12 @@ class View:
         for layer in self._layers:
             changed.update(layer.items.get(user_id, {}))
         prefix = rows.items_prefix(user_id)
-        stored = (
-            (key[len(prefix) :], data)
+        start = len(prefix)
+        in_store = (
+            (content_id, rows.decode_item(data))
             for key, data in self.store.scan(prefix, after)
-            if key[len(prefix) :] not in changed
+            if (content_id := key[start:]) not in changed
         )
-        in_store = ((content_id, rows.decode_item(data)) for content_id, data in stored)
         above = [
             (content_id, item)
             for content_id, item in sorted(changed.items(), key=_content_id)
