@@ -3,11 +3,13 @@ Where a worker's processor time goes, by step, without Kafka.
 
     python tests/bench/profile_fold.py --records 60000 --repeats 5
     python tests/bench/profile_fold.py --cprofile 40
+    python tests/bench/profile_fold.py --account 100000 --kafka
 
 Decodes and folds the benchmark's workload over real stores, a cycle at a time, and writes the rows.
 Prints microseconds per input record by step (median and range of the repeats): processor time of
 this thread, and in the last line of the whole process, RocksDB's threads included.  With --kafka
-every cycle is also committed, by the worker's own publisher on a Kafka of its own.
+every cycle is also committed, by the worker's own publisher on a Kafka of its own.  With --account
+an account of so many items objects, and the microseconds are those of one item's tombstone.
 Every repeat does the same from the beginning, so alternating runs compare two versions of the code.
 """
 
@@ -22,12 +24,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the tests' helpers
 
 from confluent_kafka import Consumer
 
+from streams.bench.activity import account, objection
 from streams.bench.offline import Offline, Round
 from streams.bench.workload import Record, make
 from streams.core.subjects import PLAIN, Subjects
@@ -50,10 +53,24 @@ T = TypeVar("T")
 Publish = Callable[[list[Folded]], None]
 
 
-class Steps:
-    """Processor time by step in microseconds a record, of one repeat."""
+class Work(NamedTuple):
+    """
+    What a repeat does.
 
-    def __init__(self, records_n: int) -> None:
+    known: folded before, and not measured.  first: folded while grants are held, as they are at a
+    start.  units: by what the time is divided.
+    """
+
+    known: Sequence[Record]
+    first: Sequence[Record]
+    records: Sequence[Record]
+    units: int
+
+
+class Steps:
+    """Processor time by step in microseconds a unit, of one repeat."""
+
+    def __init__(self, units: int) -> None:
         self.us: dict[str, float] = {}
         metrics = Metrics(INPUTS, OUTPUTS)
         # Of what it is not asked here it needs neither a consumer nor stores.
@@ -65,7 +82,7 @@ class Steps:
             "profile",
             WITHOUT_LINKS,
         )
-        self._records_n = records_n
+        self._units = units
 
     def time(self, name: str, call: Callable[[], T]) -> T:
         """Return what *call* returns, and add what this thread spent in it."""
@@ -76,7 +93,7 @@ class Steps:
 
     def add(self, name: str, seconds: float) -> None:
         """Add time to a step."""
-        self.us[name] = self.us.get(name, 0.0) + seconds / self._records_n * 1e6
+        self.us[name] = self.us.get(name, 0.0) + seconds / self._units * 1e6
 
 
 def main() -> None:
@@ -88,23 +105,19 @@ def main() -> None:
     parser.add_argument("--cycle", type=int, default=4_000, help="records of a cycle")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--users-first", action="store_true", help="content last, as after a start")
+    parser.add_argument("--account", type=int, metavar="N", help="purge N items of one account")
     parser.add_argument("--kafka", action="store_true", help="commit the cycles, too")
     parser.add_argument("--pseudonyms", action="store_true", help="as with OBJECTIONS_SUBJECT_KEY")
     parser.add_argument("--cprofile", type=int, metavar="N", help="show the N costliest functions")
     options = parser.parse_args()
-    records = make(options.records, options.seed)
+    work = _work(options)
     spare_the_collector()
-    first: list[Record] = []
-    if options.users_first:
-        first = [record for record in records if record.topic != "content"]
-        records = [record for record in records if record.topic == "content"]
     with ExitStack() as stack:
         kafka = stack.enter_context(_kafka()) if options.kafka else None
         profile = cProfile.Profile() if options.cprofile else None
         repeats = [
             _repeat(
-                first,
-                records,
+                work,
                 options.partitions,
                 options.cycle,
                 kafka,
@@ -117,32 +130,48 @@ def main() -> None:
         pstats.Stats(profile).sort_stats("tottime").print_stats(options.cprofile)
         return
     load = os.getloadavg()[0]
-    print(f"{len(first) + len(records):,} records, {options.repeats} repeats, load {load:.1f}")
+    unit = "item" if options.account else "record"
+    print(f"{work.units:,} {unit}s, {options.repeats} repeats, load {load:.1f}")
     for name in repeats[0].us:
         values = [repeat.us[name] for repeat in repeats]
         median = statistics.median(values)
-        print(f"{name:<10} {median:6.2f} us/record  ({min(values):.2f}-{max(values):.2f})")
+        print(f"{name:<10} {median:6.2f} us/{unit}  ({min(values):.2f}-{max(values):.2f})")
+
+
+def _work(options: argparse.Namespace) -> Work:
+    if options.account:
+        known = account(options.account, "account")
+        return Work(known, [], [objection("account")], options.account)
+    records = make(options.records, options.seed)
+    if not options.users_first:
+        return Work([], [], records, len(records))
+    first = [record for record in records if record.topic != "content"]
+    rest = [record for record in records if record.topic == "content"]
+    return Work([], first, rest, len(records))
 
 
 def _repeat(
-    first: Sequence[Record],
-    records: Sequence[Record],
+    work: Work,
     partitions_n: int,
     cycle_records: int,
     kafka: LocalKafka | None,
     profile: cProfile.Profile | None,
     subjects: Subjects,
 ) -> Steps:
-    """Fold *first* while grants are held, as they are at a start, and *records* after that."""
-    steps = Steps(len(first) + len(records))
+    steps = Steps(work.units)
     with tempfile.TemporaryDirectory(prefix="objections-profile-") as name, ExitStack() as stack:
         publish = None
         if kafka is not None:
             publish = stack.enter_context(_publisher(kafka, partitions_n, Path(name).name))
         offline = Offline(Path(name), partitions_n, int(time.time() * 1000), subjects=subjects)
         stack.callback(offline.close)
-        held = list(offline.rounds(first, cycle_records))
-        rounds = list(offline.rounds(records, cycle_records))
+        for fetched in offline.rounds(work.known, cycle_records):
+            _cycle(Steps(1), offline, fetched, publish)
+        if work.known:
+            offline.release()
+            _work_off(Steps(1), offline, publish)
+        held = list(offline.rounds(work.first, cycle_records))
+        rounds = list(offline.rounds(work.records, cycle_records))
         begun_s = time.process_time()
         if profile is not None:
             profile.enable()
@@ -151,13 +180,17 @@ def _repeat(
         offline.release()
         for fetched in rounds:
             _cycle(steps, offline, fetched, publish)
-        while offline.has_work():
-            _cycle(steps, offline, [], publish)
+        _work_off(steps, offline, publish)
         if profile is not None:
             profile.disable()
-        steps.add("thread", sum(steps.us.values()) * (len(first) + len(records)) / 1e6)
+        steps.add("thread", sum(steps.us.values()) * work.units / 1e6)
         steps.add("process", time.process_time() - begun_s)
     return steps
+
+
+def _work_off(steps: Steps, offline: Offline, publish: Publish | None) -> None:
+    while offline.has_work():
+        _cycle(steps, offline, [], publish)
 
 
 def _cycle(steps: Steps, offline: Offline, fetched: Round, publish: Publish | None) -> None:
