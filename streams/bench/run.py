@@ -19,7 +19,7 @@ from streams.bench.peers import Place
 from streams.bench.systems import System
 from streams.bench.watch import Seen, Watcher
 from streams.bench.workload import Allowed
-from streams.errors import CommandError
+from streams.errors import CommandError, Unreachable
 from streams.kafka import admin
 
 logger = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ class Offsets:
     """Asks Kafka how far the consumer group of a system has got, without joining it."""
 
     def __init__(self, place: Place, group: str) -> None:
+        self._bootstrap = place.bootstrap
         self._consumer = Consumer(
             {
                 **options_at(place.bootstrap),
@@ -60,12 +61,19 @@ class Offsets:
         ]
 
     def committed(self) -> Committed:
-        """Return how far the group has got."""
-        found = self._consumer.committed(self._partitions, ANSWER_TIMEOUT_S)
-        ends = [
-            self._consumer.get_watermark_offsets(each, ANSWER_TIMEOUT_S)[1]
-            for each in self._partitions
-        ]
+        """Return how far the group has got.  Raises Unreachable."""
+        try:
+            found = self._consumer.committed(self._partitions, ANSWER_TIMEOUT_S)
+            ends = [
+                self._consumer.get_watermark_offsets(each, ANSWER_TIMEOUT_S)[1]
+                for each in self._partitions
+            ]
+        except KafkaException as error:
+            message = (
+                f"Kafka at {self._bootstrap} does not tell how far the system has got: "
+                f"{error.args[0].str()}. Remedy: see whether it still runs, and begin again."
+            )
+            raise Unreachable(message) from error
         return Committed(sum(max(each.offset, 0) for each in found), sum(ends))
 
     def close(self) -> None:
