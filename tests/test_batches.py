@@ -105,3 +105,29 @@ def test_what_an_event_says_is_what_its_headers_are(
         (name, value if name == "traceparent" else str(value).encode()) for name, value in event
     ]
     assert [said, said, []] == [record.headers for record in DefaultRecordBatch(data)]
+
+
+@given(
+    st.lists(
+        st.builds(
+            Event,
+            common=st.sampled_from([(("a", "1"),), (("a", "2"), ("b", "3"))]),
+            id=st.sampled_from(["c1", "c22"]),
+            kind=st.sampled_from(["content.purged", "content.allowed"]),
+            user_id=st.sampled_from(["u1", "u22"]),
+            epoch=st.integers(1, 2),
+            received_ms=st.integers(1, 2),
+            traceparent=st.sampled_from([None, b"t1", b"t2"]),
+            revision=st.sampled_from([None, 1, 2]),
+        ),
+        max_size=20,
+    )
+)
+def test_events_that_have_much_in_common_keep_their_differences(events: list[Event]) -> None:
+    """What one shares with the one before is written once; all else is its own."""
+    alike, apart = Batches(NOW_MS), Batches(NOW_MS)
+    for event in events:
+        alike.put(PLACE, b"k", None, event)
+        apart.put(PLACE, b"k", None, list(event))
+
+    assert apart.sealed(PRODUCER, {}) == alike.sealed(PRODUCER, {})

@@ -265,7 +265,7 @@ class Fold:
         return change
 
     def _seen_by_record(self, user_id: str, origin: Origin) -> UserChange:
-        """Return the change to a user, of whom *origin* is told that it has been read."""
+        """Return the change to a user, to be published in answer to *origin* if to nothing yet."""
         change = self._seen(user_id, origin)
         if not change.publish:
             change.publish, change.origin = True, origin

@@ -67,7 +67,6 @@ class Headers:
         if event.common is not self._common:
             self._common, self._common_n = event.common, len(event.common)
             self._common_text = _encode(event.common).decode(_ONE_BYTE_EACH)
-            self._last = None
         last = self._last
         if (
             last is None
