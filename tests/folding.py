@@ -136,8 +136,7 @@ class Shell:
         answers.add_fold(fold, inline_items)
         self._keep(fold, answers)
         for user_id, job in [] if hold else list(self.jobs.items()):
-            touched = [content_id for owner, content_id in fold.items if owner == user_id]
-            answers.work_off(user_id, job, self.users[user_id], 1, touched)
+            answers.work_off(user_id, job, self.users[user_id], 1, fold.items)
         self._keep_jobs(answers)
         outputs = answers.outputs()
         for output in outputs:

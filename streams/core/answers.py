@@ -5,7 +5,7 @@ Purges go before grants, and a user's `training-users` record before the items i
 Source: contract.md, "Output records"; design.md, "Fan-out".
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from itertools import islice
 from typing import Final, Protocol
 
@@ -92,18 +92,17 @@ class Answers:
             self._add_item(item_change, fold.users[item_change.user_id].after)
 
     def work_off(
-        self, user_id: str, job: Job, row: UserRow, limit: int, answered: Iterable[str]
+        self, user_id: str, job: Job, row: UserRow, limit: int, answered: Container[tuple[str, str]]
     ) -> int:
         """
         Answer up to *limit* of the next items of *job*; return how many were looked at.
 
-        answered: content ids that this cycle has answered already.
+        answered: users and content ids that this cycle has answered already.
         """
         found = list(islice(self._known.items_of(user_id, job.cursor), limit))
         answers, then = slice_answers(job, found, row.user, self._prefix)
         origin = Origin(job.topic, -1, -1, job.received_ms, None, job.traceparent)
-        done = {content_id.encode() for content_id in answered}
-        self._add_answers(user_id, answers, row, origin, done.__contains__, forget=job.forget)
+        self._add_answers(user_id, answers, row, origin, answered, forget=job.forget)
         self.jobs[user_id] = then if len(found) == limit else next_phase(then)
         return len(found)
 
@@ -184,14 +183,7 @@ class Answers:
         phase: Job | None = job
         while phase is not None:
             answers, walked = slice_answers(phase, found, row.user, self._prefix)
-            self._add_answers(
-                user_id,
-                answers,
-                row,
-                origin,
-                lambda content_id: (user_id, content_id.decode()) in changed,
-                forget=job.forget,
-            )
+            self._add_answers(user_id, answers, row, origin, changed, forget=job.forget)
             phase = next_phase(walked)
 
     def _add_answers(
@@ -200,25 +192,24 @@ class Answers:
         answers: list[Answer],
         row: UserRow,
         origin: Origin,
-        is_done: Callable[[bytes], bool],
+        answered: Container[tuple[str, str]],
         *,
         forget: bool,
     ) -> None:
-        """Write *answers*, but for those done already; remember what is to be forgotten."""
+        """Write *answers*, but for items *answered* already; remember what is to be forgotten."""
         purged, granted = self.answered.get(user_id, (0, 0))
-        for content_id, item, allowed, differs in answers:
-            if not differs or is_done(content_id):
+        for key, item, allowed, differs in answers:
+            content_id = key.decode()
+            if not differs or (user_id, content_id) in answered:
                 continue
             if not allowed:
                 purged += 1
-                self._purge(user_id, content_id.decode(), item.revision, row, origin)
+                self._purge(user_id, content_id, item.revision, row, origin)
                 continue
             granted += 1
             self._count(origin, allowed=True)
             self._grants.append(
-                self._writer.content_allowed(
-                    user_id, content_id.decode(), item, None, row.epoch, origin
-                )
+                self._writer.content_allowed(user_id, content_id, item, None, row.epoch, origin)
             )
         if purged or granted:
             self.answered[user_id] = purged, granted

@@ -72,11 +72,10 @@ class FanOuts:
         for user_id in ready[:JOBS_PER_CYCLE]:
             job, row = self._view.jobs[user_id], self._view.user(user_id)
             assert row is not None
-            answered = [content_id for owner, content_id in fold.items if owner == user_id]
             limit = share
             if _is_rationed(job):
                 limit = min(limit, max(grants, 1))
-            looked_at = answers.work_off(user_id, job, row, limit, answered)
+            looked_at = answers.work_off(user_id, job, row, limit, fold.items)
             slice_items -= looked_at
             if _is_rationed(job):
                 grants -= looked_at
